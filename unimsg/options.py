@@ -1,0 +1,88 @@
+"""Typed options: of a broker (from its URL and its configuration table) and of a channel."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from unimsg.errors import ConfigurationError
+
+
+class Tls(BaseModel):
+    """TLS of a connection. Certificates and host names are always verified; no option turns that off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ca_file: str | None = None
+    """PEM file of the authorities to trust instead of the system's."""
+    cert_file: str | None = None
+    """PEM file of the client's certificate, with its key unless `key_file` names it."""
+    key_file: str | None = None
+
+
+class BrokerOptions(BaseModel):
+    """What every broker's options have. An adapter subclasses it and adds its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    password: SecretStr | None = None
+    tls: Tls | None = None
+    connect_timeout: float = Field(default=10.0, gt=0)
+    """Seconds for the first connection, authentication included."""
+
+    @classmethod
+    def read(cls, where: str, values: Mapping[str, object]) -> Self:
+        """The options in `values`. `where` names their place in errors: "brokers.default".
+
+        Raises:
+            ConfigurationError: unknown (with a suggestion) or invalid; says where, never shows a value.
+        """
+        return validated(cls, where, values)
+
+
+class ChannelOptions(BaseModel):
+    """Options of one channel that hold on every broker. Each adapter has a subclass with its broker's own; of the
+    options given to a channel, those of the broker in use apply."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    broker: ClassVar[str] = ""
+    """The `Adapter.broker` whose channels these are for; empty: every broker's."""
+
+    max_body: int | None = Field(default=None, ge=1)
+    """Bytes of the largest body, instead of 1,000,000, if the broker's `Capabilities.max_body` allows it."""
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], where: str, values: Mapping[str, object]) -> Model:
+    """`values` as a `model`, or a ConfigurationError that names each wrong key, without its value."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigurationError(explain(model, where, error)) from None
+
+
+def explain(model: type[BaseModel], where: str, error: ValidationError) -> str:
+    """What is wrong, one line a key, without any value: values may be secrets."""
+    lines = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        path = ".".join(str(part) for part in item["loc"])
+        name = f"{where}.{path}" if where else path
+        if item["type"] == "extra_forbidden":
+            known: Iterable[str] = model.model_fields if len(item["loc"]) == 1 else ()
+            lines.append(f"{name}: unknown option{suggestion(str(item['loc'][-1]), known)}")
+        else:
+            lines.append(f"{name}: {item['msg']}")
+    return "; ".join(lines)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """ ", did you mean …?" for a misspelt name; the list of what there is for any other."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known: {', '.join(known)}" if known else ""
