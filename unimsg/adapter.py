@@ -334,12 +334,11 @@ class Adapter(ABC):
         """
 
     @abstractmethod
-    async def receiver(
-        self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0
-    ) -> Receiver:
+    async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> Receiver:
         """Begins to receive from a queue, from a topic's subscription, or from an inbox, which is made here: whatever
-        is sent to it from now on arrives, and it is gone after `aclose` or after the process. Waits for no other receiver
-        and for no assignment. `grace`: seconds that the core may need to settle the deliveries of a draining epoch.
+        is sent to it from now on arrives, and it is gone after `aclose` or after the process. Waits for no other
+        receiver and for no assignment. `grace`: seconds that the core may need to settle the deliveries of a draining
+        epoch.
 
         Raises:
             ChannelMissing: it does not exist.

@@ -208,9 +208,7 @@ class MemoryAdapter(Adapter):
     def from_url(cls, url: str, options: Mapping[str, object]) -> Self:
         parts = urlsplit(url)
         if parts.netloc or parts.path.strip("/"):
-            raise ConfigurationError(
-                f"{url}: the broker in memory takes no host and no path: write memory://"
-            )
+            raise ConfigurationError(f"{url}: the broker in memory takes no host and no path: write memory://")
         BrokerOptions.read("memory://", {**dict(parse_qsl(parts.query)), **options})
         return cls()
 
@@ -229,7 +227,7 @@ class MemoryAdapter(Adapter):
         line = lines.setdefault(address.subscription or address.channel, _new_line(address, wanted))
         if line.address != address:
             raise TopologyError(
-                f"memory: {address.name} exists with {line.address.partitions} partitions, wanted {address.partitions}: "
+                f"memory: {address.name} exists with {line.address.partitions} partitions, not {address.partitions}: "
                 "declare it with the same order and partitions everywhere"
             )
 
@@ -340,9 +338,7 @@ class MemoryReceiver(Receiver):
     async def stop(self) -> None:
         self._stopped = True
         waited = self._mailbox.close()
-        if (
-            not self._line.address.ordered
-        ):  # of an ordered line, a key may still run here: `aclose` gives it back
+        if not self._line.address.ordered:  # of an ordered line, a key may still run here: `aclose` gives it back
             self._give_back(waited)
             self._line.pump()
 

@@ -1,0 +1,75 @@
+"""The configured brokers of one bus, each connected when it is first needed."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+from unimsg._topology import Preparation
+from unimsg.adapter import Adapter
+from unimsg.config import Settings
+from unimsg.errors import ConfigurationError
+from unimsg.options import BrokerOptions, suggestion
+from unimsg.registry import adapter_for
+
+log = logging.getLogger("unimsg")
+
+CONNECT_TIMEOUT: float = BrokerOptions.model_fields["connect_timeout"].default
+
+
+class Broker:
+    """One adapter and what was done with it so far."""
+
+    def __init__(self, name: str, adapter: Adapter, settings: Settings) -> None:
+        self.name = name
+        self.adapter = adapter
+        self.preparation = Preparation(adapter, settings.topology)
+        extra = settings.brokers[name].model_extra or {}
+        self._connect_timeout = float(extra.get("connect_timeout", CONNECT_TIMEOUT))
+        self._connecting: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the first connection was made; later ones are the adapter's job."""
+        task = self._connecting
+        return task is not None and task.done() and not task.cancelled() and task.exception() is None
+
+    async def connect(self) -> None:
+        """Makes the first connection; concurrent callers share it, and a failed one is tried again by the next.
+
+        Raises:
+            ConnectError, AuthenticationError: as `Adapter.connect`.
+        """
+        if self._connecting is None or (self._connecting.done() and not self.connected):
+            self._connecting = asyncio.create_task(self.adapter.connect(timeout=self._connect_timeout))
+        await asyncio.shield(self._connecting)  # a caller that gives up does not take it from the others
+
+    async def aclose(self, timeout: float) -> None:
+        if self._connecting is not None and not self._connecting.done():
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        await self.adapter.aclose(timeout=timeout)
+
+
+class Brokers:
+    """By the names they have in the configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._brokers: dict[str, Broker] = {}
+
+    def get(self, name: str) -> Broker:
+        """Raises ConfigurationError if it is not configured, or wrongly. No network."""
+        broker = self._brokers.get(name)
+        if broker is None:
+            if name not in self._settings.brokers:
+                hint = suggestion(name, self._settings.brokers) or ": none is configured; set UNIMSG_URL"
+                raise ConfigurationError(f"brokers.{name} is not configured{hint}")
+            adapter = adapter_for(name, self._settings.brokers[name])
+            broker = self._brokers[name] = Broker(name, adapter, self._settings)
+        return broker
+
+    def __iter__(self) -> Iterator[Broker]:
+        return iter(self._brokers.values())
+
+    async def aclose(self, timeout: float) -> None:
+        await asyncio.gather(*(broker.aclose(timeout) for broker in self._brokers.values()))

@@ -1,0 +1,175 @@
+"""From declarations and settings to a running bus, and back."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from unimsg._brokers import Brokers
+from unimsg._consumer import Consumer
+from unimsg._handling import Attempt
+from unimsg._routes import Route, Routes
+from unimsg.bus import Bus
+from unimsg.config import HandlerSettings, Settings
+from unimsg.errors import ConfigurationError
+from unimsg.health import Health, examine
+from unimsg.options import suggestion
+from unimsg.service import Handler, Service, refuse_second
+
+log = logging.getLogger("unimsg")
+
+CLOSE_TIMEOUT = 10.0
+"""Seconds for the last confirmations and for closing connections."""
+CLIENT = "client"
+"""The source of messages that no service sends."""
+
+
+def connect(
+    *services: Service[Any], url: str | None = None, settings: Settings | None = None
+) -> AbstractAsyncContextManager[Bus]:
+    """Connects, starts the services' handlers, and drains them when the block is left.
+
+    `url`: the default broker, instead of the configured one: amqp://, kafka://, pubsub:// or memory://. `settings`:
+    instead of file and environment. Nothing configured: the broker in memory, with a warning, and `health` says so.
+
+    Raises, when the block is entered:
+        ConfigurationError: declarations, settings, URL or channels are wrong; nothing was started.
+        ConnectError, AuthenticationError: a broker cannot be reached or refuses; `reason` tells the cause.
+        PermissionDenied: the user may not make or read a channel.
+    """
+    return _running(services, url, settings)
+
+
+def run(*services: Service[Any], url: str | None = None, settings: Settings | None = None) -> None:
+    """`connect` until SIGTERM or SIGINT, then drains and returns: the main of a service's process."""
+    asyncio.run(_run(services, url, settings))
+
+
+async def _run(services: Sequence[Service[Any]], url: str | None, settings: Settings | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends asyncio.run by itself
+            loop.add_signal_handler(number, stop.set)
+    async with connect(*services, url=url, settings=settings):
+        await stop.wait()
+        log.info("draining")
+
+
+@asynccontextmanager
+async def _running(services: Sequence[Service[Any]], url: str | None, settings: Settings | None) -> AsyncIterator[Bus]:
+    settings, durable = _settle(settings, url)
+    runtime = _Runtime(services, settings, durable)
+    try:
+        async with AsyncExitStack() as stack:
+            await runtime.connect()
+            try:
+                await runtime.start(stack)
+                yield runtime.bus(services[0].name if len(services) == 1 else CLIENT)
+            finally:
+                await runtime.drain()
+    finally:
+        await runtime.aclose()
+
+
+def _settle(settings: Settings | None, url: str | None) -> tuple[Settings, bool]:
+    """The settings in force, and whether anybody chose a broker."""
+    settings = Settings.load() if settings is None else settings
+    if url is not None:
+        return settings.with_url(url), True
+    if settings.brokers:
+        return settings, True
+    log.warning(
+        "no broker is configured: messages live in this process only (memory://); set UNIMSG_URL, or url in unimsg.toml"
+    )
+    return settings.with_url("memory://"), False
+
+
+class _Runtime:
+    """What runs inside one `connect` block."""
+
+    def __init__(self, services: Sequence[Service[Any]], settings: Settings, durable: bool) -> None:
+        self._services = services
+        self._settings = settings
+        self._durable = durable
+        self._brokers = Brokers(settings)
+        self._routes = Routes(settings, self._brokers)
+        self._consumers: list[Consumer] = []
+        self._draining = False
+        self._closed = False
+        self._handlers = [(service, handler) for service in services for handler in service.handlers]
+        seen: list[Handler] = []
+        for _, handler in self._handlers:
+            refuse_second(seen, handler)
+            seen.append(handler)
+            self._routes.get(handler.channel)
+        _check_handler_names(settings, seen)
+        if not seen:
+            self._brokers.get("default")  # a client that only sends: its mistakes show now, not at the first send
+
+    def bus(self, source: str) -> Bus:
+        return Bus(self._routes, source, self._examine, lambda: self._closed)
+
+    async def connect(self) -> None:
+        await _all(broker.connect() for broker in self._brokers)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Enters the lifespans, then starts to receive."""
+        states: dict[int, object] = {}
+        for service in self._services:
+            if service.lifespan is not None:
+                states[id(service)] = await stack.enter_async_context(service.lifespan(self.bus(service.name)))
+        self._consumers = [
+            self._consumer(service, handler, states.get(id(service))) for service, handler in self._handlers
+        ]
+        await _all(consumer.start() for consumer in self._consumers)
+
+    async def drain(self) -> None:
+        self._draining = True
+        await _all(consumer.stop() for consumer in self._consumers)
+
+    async def aclose(self) -> None:
+        """After the lifespans: what they send at their end still goes out."""
+        self._closed = True
+        with contextlib.suppress(TimeoutError):  # each message that waits has a deadline of its own, and its error
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await _all(publisher.drain() for publisher in self._routes.publishers())
+        await self._brokers.aclose(CLOSE_TIMEOUT)
+
+    def _consumer(self, service: Service[Any], handler: Handler, state: object) -> Consumer:
+        route: Route = self._routes.get(handler.channel)
+        configured = self._settings.handlers.get(handler.source, HandlerSettings())
+        concurrency = configured.concurrency or handler.concurrency
+        return Consumer(
+            handler.source,
+            route.broker,
+            route.subscription(handler.subscription),
+            route.wanted,
+            Attempt(handler, route, self.bus(service.name), state, service.around),
+            concurrency=concurrency,
+            prefetch=configured.prefetch or max(2 * concurrency, 20),
+            timeout=configured.timeout or handler.timeout,
+            grace=service.grace,
+        )
+
+    def _examine(self) -> Health:
+        return examine(self._brokers, self._consumers, durable=self._durable, draining=self._draining)
+
+
+async def _all(coroutines: Any) -> None:  # an iterable of coroutines of any result
+    """Runs all, to the end of each; then raises the first error, if any."""
+    results = await asyncio.gather(*coroutines, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _check_handler_names(settings: Settings, handlers: Sequence[Handler]) -> None:
+    """A shared file may configure handlers of other programs, so only what is nearly one of ours is a mistake."""
+    names = [handler.source for handler in handlers]
+    for name in settings.handlers:
+        if name not in names and "did you mean" in (hint := suggestion(name, names)):
+            raise ConfigurationError(f"handlers.{name} is no handler of these services{hint}")

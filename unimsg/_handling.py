@@ -1,0 +1,96 @@
+"""One attempt: body, context, the `around` functions, the handler, and what it sent."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from unimsg._message import CONTENT_TYPE
+from unimsg._routes import Route
+from unimsg.adapter import Delivery
+from unimsg.context import Context
+from unimsg.service import Around, Handler
+
+if TYPE_CHECKING:
+    from unimsg.bus import Bus
+
+
+class StillRunning(Exception):
+    """No error: a `def` handler was told to stop, and its thread cannot be. It runs on until `thread` is done, its key
+    held; what it returns is ignored."""
+
+    def __init__(self, thread: "asyncio.Future[None]") -> None:
+        self.thread = thread
+
+
+class Attempt:
+    """Runs a handler once for a delivery. It raises what the handler raised, or what kept it from starting."""
+
+    def __init__(self, handler: Handler, route: Route, bus: "Bus", state: object, around: Sequence[Around]) -> None:
+        self._handler = handler
+        self._route = route
+        self._bus = bus
+        self._state = state
+        self._around = tuple(around)
+        self._identity = f"{handler.service}:{handler.source}"
+        self._type = f"{route.prefix}type"
+        self._needs_context = handler.takes_context or bool(around)
+        self._threads: ThreadPoolExecutor | None = None
+
+    async def run(self, delivery: Delivery) -> None:
+        """Raises:
+        DecodeError: the body does not fit.
+        StillRunning: cancelled, and the handler's thread goes on.
+        Exception: whatever the handler or an `around` raised; a PublishError if what it sent was not confirmed.
+        """
+        headers = delivery.wire.headers
+        body = self._route.channel.decode(headers.get(self._type), headers.get(CONTENT_TYPE), delivery.wire.body)
+        if not self._needs_context:
+            await self._call(body, None)
+            return
+        context = Context[Any](
+            self._bus, self._route, self._identity, self._handler.subscription, delivery, body, self._state
+        )
+        handle = self._wrapped(context, lambda: self._call(body, context))
+        await handle()
+        if context._held:
+            await context._send_held()
+
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
+    def _wrapped(
+        self, context: Context[Any], handle: Callable[[], Coroutine[Any, Any, None]]
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
+        for around in reversed(self._around):
+            handle = _bound(around, context, handle)
+        return handle
+
+    async def _call(self, body: object, context: Context[Any] | None) -> None:
+        handler = self._handler
+        if not handler.is_async:
+            await self._call_in_thread(body)
+        elif handler.takes_context:
+            await handler.function(body, context)
+        else:
+            await handler.function(body)
+
+    async def _call_in_thread(self, body: object) -> None:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._handler.concurrency, f"unimsg-{self._handler.source}")
+        call = contextvars.copy_context().run
+        thread = asyncio.get_running_loop().run_in_executor(self._threads, call, self._handler.function, body)
+        try:
+            await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            if thread.done():
+                raise
+            raise StillRunning(thread) from None
+
+
+def _bound(
+    around: Around, context: Context[Any], handle: Callable[[], Coroutine[Any, Any, None]]
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    return lambda: around(context, handle)

@@ -1,0 +1,108 @@
+"""Which delivery may be handled next: lanes and slots. Pure: no broker, no clock, no task."""
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from enum import Enum, auto
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class _State(Enum):
+    READY = auto()  # has items, waits for a slot
+    RUNNING = auto()  # its head is being handled
+    PARKED = auto()  # its head waits for a later try, without a slot
+
+
+class Lane(Generic[Item]):
+    """The items of one key, oldest first. The head is the one that runs or waits for its next try."""
+
+    __slots__ = ("items", "key", "state", "tries")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.items: deque[Item] = deque()
+        self.state = _State.READY
+        self.tries = 0
+        """How often the head was tried in vain."""
+
+    @property
+    def head(self) -> Item:
+        return self.items[0]
+
+
+class Lanes(Generic[Item]):
+    """At most `slots` lanes run at once, each with one item at a time; items of one key run in their order."""
+
+    def __init__(self, slots: int) -> None:
+        self._free = slots
+        self._lanes: dict[Hashable, Lane[Item]] = {}
+        self._ready: deque[Lane[Item]] = deque()
+
+    @property
+    def can_start(self) -> bool:
+        return self._free > 0 and bool(self._ready)
+
+    def put(self, key: Hashable, item: Item) -> None:
+        """Adds an item. `key` None: it keeps no order with any other."""
+        if key is None:
+            lane: Lane[Item] = Lane(None)
+            lane.items.append(item)
+            self._ready.append(lane)
+            return
+        known = self._lanes.get(key)
+        if known is None:
+            known = self._lanes[key] = Lane(key)
+            self._ready.append(known)
+        known.items.append(item)
+
+    def start(self) -> Lane[Item] | None:
+        """The next lane whose head may run now; it has a slot until `finish` or `park`."""
+        if not self._free or not self._ready:
+            return None
+        lane = self._ready.popleft()
+        lane.state = _State.RUNNING
+        self._free -= 1
+        return lane
+
+    def finish(self, lane: Lane[Item]) -> None:
+        """Its head is done with, whatever became of it."""
+        self._free += 1
+        lane.items.popleft()
+        lane.tries = 0
+        self._ready_or_gone(lane)
+
+    def park(self, lane: Lane[Item]) -> None:
+        """Its head stays and gives up its slot until `wake`."""
+        self._free += 1
+        lane.tries += 1
+        lane.state = _State.PARKED
+
+    def wake(self, lane: Lane[Item]) -> None:
+        """Its head may be tried again. Nothing happens unless it is parked."""
+        if lane.state is _State.PARKED:
+            self._ready_or_gone(lane)
+
+    def shed(self, unwanted: Callable[[Item], bool]) -> list[Item]:
+        """Takes out all unwanted items that do not run, each lane's in their order."""
+        shed: list[Item] = []
+        for lane in [*self._lanes.values(), *(lane for lane in self._ready if lane.key is None)]:
+            head = lane.items[0]
+            running = lane.state is _State.RUNNING
+            kept: deque[Item] = deque()
+            for item in lane.items:
+                (shed if unwanted(item) and not (running and item is head) else kept).append(item)
+            lane.items = kept
+            if lane.state is _State.PARKED and not (kept and kept[0] is head):
+                lane.state, lane.tries = _State.READY, 0  # what waited for its next try is gone
+                self._ready.append(lane)
+        self._ready = deque(lane for lane in self._ready if lane.items)
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.items}
+        return shed
+
+    def _ready_or_gone(self, lane: Lane[Item]) -> None:
+        if lane.items:
+            lane.state = _State.READY
+            self._ready.append(lane)
+        elif lane.key is not None:
+            del self._lanes[lane.key]

@@ -1,0 +1,71 @@
+"""Sending without waiting for each confirmation, in a bounded window."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from unimsg._publisher import Outcome
+from unimsg._routes import Route
+from unimsg._sending import OneWay
+from unimsg.adapter import Wire
+from unimsg.channel import Channel
+from unimsg.errors import PublishError
+
+log = logging.getLogger("unimsg")
+
+
+class Pipeline(OneWay):
+    """Made by `Bus.pipeline`. Its verbs return when the message is accepted into the window of `in_flight`
+    unconfirmed ones; leaving the block waits for all."""
+
+    def __init__(self, bus: OneWay, in_flight: int) -> None:
+        self._bus = bus
+        self._in_flight = in_flight
+        self._unconfirmed = 0
+        self._room: asyncio.Future[None] | None = None
+        self._errors: list[PublishError] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Raises ExceptionGroup[PublishError] unless all messages were confirmed; the block's own error goes first."""
+        while self._unconfirmed:
+            await self._wait()
+        if self._errors and error is None:
+            raise ExceptionGroup(f"{len(self._errors)} messages were not confirmed", self._errors)
+        if self._errors:
+            log.error("%d messages of a pipeline were not confirmed, the first: %s", len(self._errors), self._errors[0])
+
+    def _message(
+        self, channel: Channel[Any, Any], body: object, key: str | None, id: str | None, headers: Mapping[str, str]
+    ) -> tuple[Route, Wire]:
+        return self._bus._message(channel, body, key, id, headers)
+
+    async def _post(self, route: Route, wire: Wire, timeout: float) -> None:
+        while self._unconfirmed >= self._in_flight:
+            await self._wait()
+        self._unconfirmed += 1
+        try:
+            publisher = route.open_publisher or await route.publisher(timeout, wire.id)
+        except BaseException:
+            self._unconfirmed -= 1
+            raise
+        publisher.submit(wire, timeout).add_done_callback(self._done)
+
+    def _done(self, outcome: Outcome) -> None:
+        self._unconfirmed -= 1
+        if not outcome.cancelled() and (error := outcome.result()) is not None:
+            self._errors.append(error)
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    async def _wait(self) -> None:
+        """Until another message has its outcome. Several senders may wait at once."""
+        if self._room is None or self._room.done():
+            self._room = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._room)

@@ -1,0 +1,101 @@
+"""Coalescing: messages that are sent in one turn of the event loop go to the adapter as one batch."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from unimsg.adapter import Adapter, Address, Wire
+from unimsg.errors import PublishError, PublishRejected, PublishUnconfirmed
+
+log = logging.getLogger("unimsg")
+
+MAX_BATCH = 1000
+MAX_IN_FLIGHT = 8
+"""Batches of one address that wait for their confirmation at once. What is sent beyond waits in here, its deadline
+running, so that a flood cannot fill the client's buffers."""
+
+Outcome = asyncio.Future[PublishError | None]
+
+
+class Publisher:
+    """Everything that this process sends to one address."""
+
+    def __init__(self, adapter: Adapter, address: Address) -> None:
+        self._adapter = adapter
+        self._address = address
+        self._waiting: deque[tuple[Wire, float, Outcome]] = deque()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+        self._loop = asyncio.get_running_loop()
+
+    def submit(self, wire: Wire, timeout: float) -> Outcome:
+        """Sends `wire` within `timeout` seconds. The future's result is the outcome; it never has an exception."""
+        outcome: Outcome = self._loop.create_future()
+        self._waiting.append((wire, self._loop.time() + timeout, outcome))
+        if not self._scheduled and len(self._in_flight) < MAX_IN_FLIGHT:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        return outcome
+
+    async def drain(self) -> None:
+        """Returns when every message submitted before has its outcome."""
+        while self._waiting or self._in_flight:
+            if not self._in_flight:
+                self._flush()
+            await asyncio.wait(self._in_flight)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT:
+            batch = self._take()
+            task = self._loop.create_task(self._send(batch))
+            self._in_flight.add(task)
+            task.add_done_callback(self._landed)
+
+    def _take(self) -> list[tuple[Wire, float, Outcome]]:
+        """The next messages with about the same deadline: they share one timer."""
+        waiting = self._waiting
+        batch = [waiting.popleft()]
+        deadline = batch[0][1]
+        while waiting and len(batch) < MAX_BATCH and abs(waiting[0][1] - deadline) < 0.05:
+            batch.append(waiting.popleft())
+        return batch
+
+    async def _send(self, batch: Sequence[tuple[Wire, float, Outcome]]) -> None:
+        wires = [wire for wire, _, _ in batch]
+        timeout = batch[0][1] - self._loop.time()
+        outcomes: Sequence[PublishError | None]
+        if timeout <= 0:
+            outcomes = [self._never_left(wire) for wire in wires]
+        else:
+            try:
+                outcomes = await self._adapter.send(self._address, wires, timeout=timeout)
+            except Exception as error:  # `send` never raises: a bug of the adapter, so anything may have happened
+                log.exception("sending to %s failed", self._address.name)
+                outcomes = [self._unconfirmed(wire, error) for wire in wires]
+        for (_, _, future), outcome in zip(batch, outcomes, strict=True):
+            if not future.done():  # the caller may have been cancelled
+                future.set_result(outcome)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        if self._waiting and not self._scheduled:
+            self._flush()
+
+    def _never_left(self, wire: Wire) -> PublishError:
+        return PublishRejected(
+            f"{self._adapter.broker}: {self._address.name}: not sent before its deadline: earlier messages still wait "
+            "for the broker's confirmation; send slower, or give it a longer timeout",
+            channel=self._address.name,
+            message_id=wire.id,
+        )
+
+    def _unconfirmed(self, wire: Wire, error: Exception) -> PublishError:
+        unconfirmed = PublishUnconfirmed(
+            f"{self._adapter.broker}: {self._address.name}: {type(error).__name__} while sending",
+            channel=self._address.name,
+            message_id=wire.id,
+        )
+        unconfirmed.__cause__ = error
+        return unconfirmed

@@ -1,0 +1,195 @@
+"""Where a declared channel lives: its broker, its address there, and how its messages are made."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from unimsg._brokers import Broker, Brokers
+from unimsg._message import CONTENT_TYPE, check_headers, check_id, check_key, new_id, now
+from unimsg._publisher import Publisher
+from unimsg.adapter import Address, Kind, Wanted, Wire
+from unimsg.channel import Channel
+from unimsg.config import Settings
+from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, EncodeError, PublishRejected
+from unimsg.options import ChannelOptions, validated
+
+DEFAULT_PARTITIONS = 8
+DEFAULT_MAX_BODY = 1_000_000
+
+
+class Route:
+    """One channel on one broker."""
+
+    def __init__(self, channel: Channel[Any, Any], broker: Broker, name: str, options: ChannelOptions) -> None:
+        self.channel = channel
+        self.broker = broker
+        # Only brokers that have partitions have an option for them; an ordered address needs a count on all.
+        partitions = getattr(options, "partitions", None) or DEFAULT_PARTITIONS
+        self.partitions: int = partitions if channel.ordered else 0
+        self.kind = Kind.QUEUE if channel._kind_of_channel == "queue" else Kind.TOPIC
+        self.address = Address(name, self.kind, partitions=self.partitions)
+        self.wanted = Wanted(options)
+        self.prefix = broker.adapter.attribute_prefix
+        self.max_body = options.max_body or DEFAULT_MAX_BODY
+        if self.max_body > broker.adapter.capabilities.max_body:
+            raise CapabilityError(
+                f"{channel.name}: max_body = {self.max_body}, and {broker.adapter.broker} takes "
+                f"{broker.adapter.capabilities.max_body} bytes at most: send a reference to the data instead"
+            )
+        self._attributes: dict[tuple[str, str, str], dict[str, str]] = {}
+        self._publisher: Publisher | None = None
+
+    def subscription(self, name: str | None) -> Address:
+        """The address that a handler reads."""
+        return self.address if name is None else Address(self.address.channel, self.kind, name, self.partitions)
+
+    def wire(
+        self,
+        body: object,
+        *,
+        source: str,
+        key: str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str] = {},
+        extensions: Mapping[str, str] = {},
+    ) -> Wire:
+        """The message as it travels.
+
+        `extensions`: CloudEvents attributes without prefix.
+
+        Raises:
+            EncodeError: body, key, id, headers or size invalid.
+        """
+        channel = self.channel
+        type_, content_type, data = channel.encode(body)
+        if len(data) > self.max_body:
+            raise EncodeError(
+                f"{channel.name}: a body of {len(data)} bytes, at most {self.max_body}: raise max_body in the options of "
+                "the channel, or send a reference to the data"
+            )
+        key = self._key(body, key)
+        if id is not None:
+            check_id(id)
+        attributes = self._attributes.get((source, type_, content_type))
+        if attributes is None:
+            attributes = self._constant_attributes(source, type_, content_type)
+        travelling = {**attributes, f"{self.prefix}time": now()}
+        if extensions:
+            travelling.update({f"{self.prefix}{name}": value for name, value in extensions.items()})
+        if headers:
+            check_headers(channel.name, headers)
+            travelling.update(headers)
+        return Wire(id or new_id(), data, travelling, key)
+
+    async def publisher(self, timeout: float, message_id: str) -> Publisher:
+        """What sends to this channel, which exists when it is handed out.
+
+        Raises:
+            PublishRejected: the broker cannot be reached: nothing was sent.
+            TopologyError, CapabilityError, PermissionDenied: as `Adapter.ensure`.
+        """
+        if self._publisher is None:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self.broker.connect()
+                    await self.broker.preparation.prepare(self.address, self.wanted, timeout=timeout)
+            except (ConnectError, TimeoutError) as error:
+                raise PublishRejected(
+                    f"{self.channel.name}: not sent: {error or 'its broker did not answer in time'}",
+                    channel=self.channel.name,
+                    message_id=message_id,
+                ) from error
+            if self._publisher is None:  # another sender may have been faster
+                self._publisher = Publisher(self.broker.adapter, self.address)
+        return self._publisher
+
+    @property
+    def open_publisher(self) -> Publisher | None:
+        """The publisher, if one was handed out before."""
+        return self._publisher
+
+    def _key(self, body: object, key: str | None) -> str | None:
+        channel = self.channel
+        if key is None and channel.key_of is not None:
+            key = channel.key_of(body)
+        if key is not None:
+            check_key(channel.name, key)
+        elif channel.ordered:
+            raise EncodeError(f"{channel.name} is ordered: pass key=, or declare the channel with key=")
+        return key
+
+    def _constant_attributes(self, source: str, type_: str, content_type: str) -> dict[str, str]:
+        prefix = self.prefix
+        attributes = {
+            f"{prefix}specversion": "1.0",
+            f"{prefix}source": source,
+            f"{prefix}type": type_,
+            f"{prefix}messagekind": self.channel.kind,
+            CONTENT_TYPE: content_type,
+        }
+        self._attributes[source, type_, content_type] = attributes
+        return attributes
+
+
+class Routes:
+    """All channels that a bus has used or handles."""
+
+    def __init__(self, settings: Settings, brokers: Brokers) -> None:
+        self._settings = settings
+        self._brokers = brokers
+        self._routes: dict[Channel[Any, Any], Route] = {}
+        self._by_name: dict[tuple[str, str], Route] = {}
+
+    def get(self, channel: Channel[Any, Any]) -> Route:
+        """Raises:
+        ConfigurationError: its broker is not configured; its options do not fit; another channel has its name.
+        CapabilityError: its broker cannot do what it needs.
+        """
+        route = self._routes.get(channel)
+        return route if route is not None else self._make(channel)
+
+    def publishers(self) -> list[Publisher]:
+        return [p for route in self._routes.values() if (p := route.open_publisher) is not None]
+
+    def _make(self, channel: Channel[Any, Any]) -> Route:
+        settings = self._settings.channel(channel.name)
+        broker = self._brokers.get(settings.broker or "default")
+        name = settings.name or self._settings.prefix + channel.name
+        tables = settings.model_extra or {}
+        for key in tables:
+            self._check_table(channel, key)
+        own = tables.get(broker.adapter.broker, {})
+        options = self._options(channel, broker, {**_set(settings, "max_body"), **own})
+        route = Route(channel, broker, name, options)
+        self._refuse_second_declaration(route)
+        self._settings.check_channel_names([known.name for known in self._routes] + [channel.name])
+        self._routes[channel] = route
+        return route
+
+    def _options(self, channel: Channel[Any, Any], broker: Broker, configured: dict[str, Any]) -> ChannelOptions:
+        """Those in code that are for this broker, then those of the configuration, which win."""
+        model = broker.adapter.options_type
+        values: dict[str, Any] = {}
+        for option in channel.options:
+            if option.broker in ("", broker.adapter.broker):
+                values.update(option.model_dump(exclude_unset=True))
+        return validated(model, f"channels.{channel.name}.{broker.adapter.broker}", {**values, **configured})
+
+    def _check_table(self, channel: Channel[Any, Any], key: str) -> None:
+        known = {"memory", "rabbitmq", "kafka", "pubsub"} | {broker.adapter.broker for broker in self._brokers}
+        if key not in known:
+            raise ConfigurationError(f"channels.{channel.name}.{key}: no broker has this name; known: {sorted(known)}")
+
+    def _refuse_second_declaration(self, route: Route) -> None:
+        """A queue and a topic never share a name, and one name has one order."""
+        other = self._by_name.setdefault((route.broker.name, route.address.channel), route)
+        if other.address != route.address:
+            raise ConfigurationError(
+                f"{route.channel.name} is declared twice, differently: as {other.channel!r} and as {route.channel!r} "
+                "(kind of channel, order or partitions); declare it once and import it"
+            )
+
+
+def _set(settings: Any, name: str) -> dict[str, Any]:
+    value = getattr(settings, name)
+    return {} if value is None else {name: value}

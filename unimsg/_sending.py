@@ -1,0 +1,110 @@
+"""The two one-way verbs, written once for whoever has them: bus, context, pipeline."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
+
+from unimsg._routes import Route
+from unimsg.adapter import Wire
+from unimsg.channel import Channel, Queue, Topic
+
+Body = TypeVar("Body")
+
+
+class Sender(Protocol):
+    """What bus, context and pipeline have in common. Code that takes a `Sender` need not know where it runs."""
+
+    async def send(
+        self,
+        channel: Queue[Body, Any],
+        body: Body,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str] = {},
+        timeout: float = 10.0,
+    ) -> str:
+        """Sends to a queue; returns the message's id.
+
+        `key`: messages of one key keep their order (an ordered channel derives it with its `key=`, unless given).
+        `id`: the message's id, to repeat a send that may have been stored. `timeout`: seconds for the whole call,
+        reconnection included.
+
+        Raises:
+            EncodeError: body, key, id or headers invalid; nothing was sent.
+            PublishRejected: certainly not stored.
+            PublishUnconfirmed: may be stored; repeat with `id=error.message_id`.
+            BusClosed: the bus was closed.
+            ConfigurationError, PermissionDenied: the channel's broker or the channel itself is not as it must be.
+        """
+
+    async def publish(
+        self,
+        channel: Topic[Body, Any],
+        body: Body,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str] = {},
+        timeout: float = 10.0,
+    ) -> str:
+        """Publishes to a topic; else as `send`. Without any subscription it succeeds, and nobody gets the message."""
+
+
+class OneWay(ABC):
+    """A `Sender`: the checks of both verbs, then `_post`."""
+
+    async def send(
+        self,
+        channel: Queue[Body, Any],
+        body: Body,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str] = {},
+        timeout: float = 10.0,
+    ) -> str:
+        """See `Sender.send`."""
+        if not isinstance(channel, Queue):
+            raise TypeError(f"send() takes a Queue, not {channel!r}: publish() to a Topic")
+        route, wire = self._message(channel, body, key, id, headers)
+        await self._post(route, wire, timeout)
+        return wire.id
+
+    async def publish(
+        self,
+        channel: Topic[Body, Any],
+        body: Body,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str] = {},
+        timeout: float = 10.0,
+    ) -> str:
+        """See `Sender.publish`."""
+        if not isinstance(channel, Topic):
+            raise TypeError(f"publish() takes a Topic, not {channel!r}: send() to a Queue")
+        route, wire = self._message(channel, body, key, id, headers)
+        await self._post(route, wire, timeout)
+        return wire.id
+
+    @abstractmethod
+    def _message(
+        self, channel: Channel[Any, Any], body: object, key: str | None, id: str | None, headers: Mapping[str, str]
+    ) -> tuple[Route, Wire]:
+        """Checks and encodes; no network."""
+
+    @abstractmethod
+    async def _post(self, route: Route, wire: Wire, timeout: float) -> None:
+        """Sends it, or keeps it to be sent."""
+
+
+async def confirmed(route: Route, wire: Wire, timeout: float) -> None:
+    """Sends and waits for the broker's confirmation.
+
+    Raises: as `Sender.send`.
+    """
+    publisher = route.open_publisher or await route.publisher(timeout, wire.id)
+    outcome = await publisher.submit(wire, timeout)
+    if outcome is not None:
+        raise outcome

@@ -1,0 +1,343 @@
+"""Configuration: from code, file, environment and argument, weakest first."""
+
+import fnmatch
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+
+from unimsg.errors import ConfigurationError
+from unimsg.options import explain, suggestion
+
+__all__ = ["BrokerSettings", "ChannelSettings", "HandlerSettings", "Settings", "Topology"]
+
+Topology = Literal["create", "verify", "off"]
+
+FILE_NAME = "unimsg.toml"
+FILE_VARIABLE = "UNIMSG_CONFIG"
+_VARIABLES = ("URL", "TOPOLOGY", "PREFIX", "BROKERS", "CHANNELS", "HANDLERS")
+
+
+class BrokerSettings(BaseModel):
+    """One broker: `[brokers.NAME]`. Keys that are not listed here are the adapter's own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    url: str
+    """Never with a password: one that stands in it is taken out and put into `password`."""
+    password: SecretStr | None = None
+    password_file: str | None = None
+    password_env: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_password_out_of_url(cls, values: Any) -> Any:  # what pydantic was given
+        if isinstance(values, dict) and isinstance(values.get("url"), str):
+            url, password = _split_password(values["url"])
+            if password is not None:
+                return {"password": password, **values, "url": url}
+        return values
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if sum(value is not None for value in (self.password, self.password_file, self.password_env)) > 1:
+            raise ValueError("more than one of password (also in the URL), password_file and password_env")
+        return self
+
+    def options(self, name: str) -> dict[str, object]:
+        """The adapter's own options, with the password from wherever it is kept.
+
+        Raises:
+            ConfigurationError: its file or variable is missing.
+        """
+        options: dict[str, object] = dict(self.model_extra or {})
+        password = self._password(name)
+        if password is not None:
+            options["password"] = password
+        return options
+
+    def _password(self, name: str) -> SecretStr | None:
+        where = f"brokers.{name}"
+        if self.password_file is not None:
+            try:
+                return SecretStr(Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n"))
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{where}.password_file: cannot read {self.password_file}: {error.strerror}"
+                ) from None
+        if self.password_env is not None:
+            if self.password_env not in os.environ:
+                raise ConfigurationError(f"{where}.password_env: the variable {self.password_env} is not set")
+            return SecretStr(os.environ[self.password_env])
+        return self.password
+
+
+class ChannelSettings(BaseModel):
+    """Channels whose name fits a pattern: `[channels."web.*"]`. Tables in it are options for one broker's channels:
+    `kafka = { partitions = 24 }`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    broker: str | None = None
+    """The key in `brokers`; "default" unless a pattern says otherwise."""
+    name: str | None = None
+    """The broker's name for the channel where others own it; taken as it is, without the prefix."""
+    max_body: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _extras_are_tables(self) -> Self:
+        for key, value in (self.model_extra or {}).items():
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{key} is unknown{suggestion(key, type(self).model_fields)}")
+        return self
+
+
+class HandlerSettings(BaseModel):
+    """A handler: `[handlers."billing.charge"]`, or `[handlers."orders.placed/billing"]` for a subscription."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    concurrency: int | None = Field(default=None, ge=1)
+    prefetch: int | None = Field(default=None, ge=1)
+    timeout: float | None = Field(default=None, gt=0)
+
+
+class Settings(BaseModel):
+    """Everything that can be configured; mirrors unimsg.toml. Given to `connect` it replaces file and environment;
+    `Settings.load()` merges them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: str | None = None
+    """Short for `brokers.default.url`; moved there."""
+    topology: Topology = "create"
+    """create: whoever uses a channel first makes it. verify: a missing or different one is an error at start-up.
+    off: not looked at."""
+    prefix: str = Field(default="", max_length=40, pattern=r"^([a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*\.?)?$")
+    """Before the name of every channel, to share a broker: "ann."."""
+    brokers: dict[str, BrokerSettings] = {}
+    channels: dict[str, ChannelSettings] = {}
+    handlers: dict[str, HandlerSettings] = {}
+
+    _environment: dict[str, ChannelSettings] = PrivateAttr(default_factory=dict)
+    """Channels named in the environment, where dots and dashes are underscores."""
+
+    def __init__(self, **values: Any) -> None:  # validated by pydantic
+        """Raises ConfigurationError, which names each wrong key and shows no value."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigurationError(explain(type(self), "", error)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _url_is_the_default_broker(cls, values: Any) -> Any:  # what pydantic was given
+        if isinstance(values, dict) and values.get("url") is not None:
+            values = dict(values)
+            brokers = dict(values.get("brokers") or {})
+            brokers["default"] = {**_as_dict(brokers.get("default")), "url": values.pop("url")}
+            values["brokers"] = brokers
+        return values
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> Self:
+        """The file merged with the environment, which wins.
+
+        `path`: the file; None: the one that UNIMSG_CONFIG names, else unimsg.toml in the working directory or the
+        nearest folder above it, else none.
+
+        Raises:
+            ConfigurationError: the file is missing or malformed, a key or value is wrong, or it holds a password for
+                a host that is not this machine.
+        """
+        file = _find_file(path)
+        values = _read_file(file) if file is not None else {}
+        environment = _read_environment()
+        _drop_weaker_passwords(values, environment)
+        by_variable = environment.pop("channels", {})
+        settings = cls(**_merge(values, environment))
+        exact = {key: value for key, value in by_variable.items() if "." in key or "-" in key or "*" in key}
+        if exact:  # given whole as JSON, with the channels' own names
+            settings = cls(**_merge(_merge(values, environment), {"channels": exact}))
+        settings._environment = {
+            key: _channel_settings(key, value) for key, value in by_variable.items() if key not in exact
+        }
+        return settings
+
+    def with_url(self, url: str) -> Self:
+        """A copy whose default broker is at `url`; of the old one nothing is kept, its password least of all."""
+        copy = self.model_copy(update={"brokers": {**self.brokers, "default": _broker_settings(url)}})
+        copy._environment = self._environment
+        return copy
+
+    def channel(self, name: str) -> ChannelSettings:
+        """What all patterns that fit a channel say about it together, the most specific one last."""
+        fitting = sorted(
+            (pattern for pattern in self.channels if fnmatch.fnmatchcase(name, pattern)),
+            key=lambda pattern: (pattern == name, len(pattern.partition("*")[0])),
+        )
+        found = [self.channels[pattern] for pattern in fitting]
+        variable = _variable_name(name)
+        if variable in self._environment:
+            found.append(self._environment[variable])
+        merged: dict[str, Any] = {}
+        for settings in found:
+            merged = _merge(merged, settings.model_dump(exclude_unset=True))
+        return ChannelSettings(**merged)
+
+    def check_channel_names(self, names: list[str]) -> None:
+        """Raises ConfigurationError if a variable of the environment fits two of these channels."""
+        seen: dict[str, str] = {}
+        for name in names:
+            variable = _variable_name(name)
+            other = seen.setdefault(variable, name)
+            if other != name and variable in self._environment:
+                raise ConfigurationError(
+                    f"UNIMSG_CHANNELS__{variable.upper()}__… fits both {other} and {name}: give UNIMSG_CHANNELS whole, "
+                    "as JSON"
+                )
+
+
+def _variable_name(channel: str) -> str:
+    return channel.replace(".", "_").replace("-", "_")
+
+
+def _broker_settings(url: str) -> BrokerSettings:
+    return BrokerSettings(url=url)
+
+
+def _channel_settings(key: str, value: Mapping[str, Any]) -> ChannelSettings:
+    try:
+        return ChannelSettings(**value)
+    except ValidationError as error:
+        raise ConfigurationError(explain(ChannelSettings, f"UNIMSG_CHANNELS: {key}", error)) from None
+
+
+def _find_file(path: str | Path | None) -> Path | None:
+    if path is not None:
+        return Path(path)
+    if named := os.environ.get(FILE_VARIABLE):
+        return Path(named)
+    here = Path.cwd()
+    return next((folder / FILE_NAME for folder in [here, *here.parents] if (folder / FILE_NAME).is_file()), None)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is not valid TOML: {error}") from None
+    brokers = values.get("brokers")
+    tables = dict(brokers) if isinstance(brokers, dict) else {}
+    if "url" in values:
+        tables["default"] = {**_as_dict(tables.get("default")), "url": values["url"]}
+    for name, table in tables.items():
+        _refuse_committed_password(file, name, table)
+    return values
+
+
+def _refuse_committed_password(file: Path, name: str, table: Any) -> None:  # a TOML value of any kind
+    url = table.get("url") if isinstance(table, dict) else None
+    if not isinstance(url, str):
+        return
+    written = _split_password(url)[1] is not None or "password" in table
+    if written and not all(_is_loopback(host) for host in _hosts(url)):
+        raise ConfigurationError(
+            f"{file}: brokers.{name} has a password for a host that is not this machine; files get committed: write "
+            "password_file or password_env instead, or put the URL into UNIMSG_URL"
+        )
+
+
+def _read_environment() -> dict[str, Any]:
+    # Imported here: its import takes longer than all of ours, and a program with explicit settings never needs it.
+    from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+    _refuse_misspelt_variables()
+
+    class Environment(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="UNIMSG_", env_nested_delimiter="__", hide_input_in_errors=True)
+        url: str | None = None
+        topology: str | None = None
+        prefix: str | None = None
+        brokers: dict[str, dict[str, Any]] | None = None
+        channels: dict[str, dict[str, Any]] | None = None
+        handlers: dict[str, dict[str, Any]] | None = None
+
+    try:
+        return Environment().model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise ConfigurationError(f"environment: {explain(Environment, 'UNIMSG', error)}") from None
+    except SettingsError:  # its text may show the value
+        raise ConfigurationError(
+            "environment: UNIMSG_BROKERS, UNIMSG_CHANNELS and UNIMSG_HANDLERS must be JSON objects"
+        ) from None
+
+
+def _refuse_misspelt_variables() -> None:
+    known = [f"UNIMSG_{name}" for name in _VARIABLES]
+    for variable in os.environ:
+        first = variable.partition("__")[0]
+        if not variable.startswith("UNIMSG_") or first in known or variable == FILE_VARIABLE:
+            continue
+        hint = suggestion(first, known)
+        if "did you mean" in hint:  # others may have variables of their own with our prefix
+            raise ConfigurationError(f"environment: {variable} is unknown{hint}")
+
+
+def _drop_weaker_passwords(values: dict[str, Any], environment: Mapping[str, Any]) -> None:
+    """A password that the environment gives, in a URL or apart, replaces the file's, wherever that one is kept."""
+    tables = {name: _as_dict(table) for name, table in _as_dict(environment.get("brokers")).items()}
+    if isinstance(environment.get("url"), str):
+        tables["default"] = {**tables.get("default", {}), "url": environment["url"]}
+    for name, table in tables.items():
+        own = _as_dict(_as_dict(values.get("brokers")).get(name))
+        keys = {"password", "password_file", "password_env"}
+        if own and (keys & table.keys() or _split_password(str(table.get("url", "")))[1] is not None):
+            values["brokers"][name] = {key: value for key, value in own.items() if key not in keys}
+
+
+def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables are merged key by key; anything else of `strong` replaces."""
+    merged = dict(weak)
+    for key, value in strong.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _as_dict(value: Any) -> dict[str, Any]:  # what a caller or a file gave
+    if isinstance(value, BrokerSettings):
+        return value.model_dump()
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _split_password(url: str) -> tuple[str, str | None]:
+    """The URL without its password, and the password."""
+    parts = urlsplit(url)
+    userinfo, at, hosts = parts.netloc.rpartition("@")
+    user, colon, password = userinfo.partition(":")
+    if not colon:
+        return url, None
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{hosts}")), unquote(password)
+
+
+def _hosts(url: str) -> list[str]:
+    """The host names of a URL that may list several: h1:9092,h2:9092."""
+    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    return [urlsplit(f"//{host}").hostname or "" for host in hosts]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,103 @@
+"""What a handler knows of the message that it handles, and what it sends because of it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
+
+from unimsg._message import Message, derived_id, read_message
+from unimsg._routes import Route
+from unimsg._sending import OneWay, confirmed
+from unimsg.adapter import Delivery, Wire
+from unimsg.channel import Channel
+
+if TYPE_CHECKING:
+    from unimsg.bus import Bus
+
+__all__ = ["Context"]
+
+State = TypeVar("State", default=None)
+
+
+class Context(OneWay, Generic[State]):
+    """Given to handlers that take it. What is sent through it is held until the handler ended well, then sent and
+    confirmed, then the message is acknowledged; a handler that fails sends nothing. The ids of what is held derive from
+    the message's id, the handler and the number of the call: a repeat has the same ids. `bus` sends at once instead."""
+
+    def __init__(
+        self,
+        bus: "Bus",
+        route: Route,
+        handler: str,
+        subscription: str | None,
+        delivery: Delivery,
+        body: object,
+        state: State,
+    ) -> None:
+        self.bus = bus
+        self.subscription = subscription
+        """The topic's subscription that the handler reads; None for a queue."""
+        self.state = state
+        """What the service's `lifespan` yielded."""
+        self._route = route
+        self._handler = handler
+        self._delivery = delivery
+        self._body = body
+        self._message_read: Message[object] | None = None
+        self._held: list[tuple[Route, Wire, float]] = []
+        self._sent = 0
+
+    @property
+    def message(self) -> Message[object]:
+        """The message, with everything that travelled with the body."""
+        if self._message_read is None:
+            route, delivery = self._route, self._delivery
+            self._message_read = read_message(
+                delivery.wire,
+                self._body,
+                route.prefix,
+                type=route.channel.name,
+                kind=route.channel.kind,
+                raw=delivery.raw,
+            )
+        return self._message_read
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection or assignment that gave the message is gone: it may already be handled elsewhere, and
+        what this handler does may be done twice."""
+        return self._delivery.epoch.over
+
+    def _message(
+        self, channel: Channel[Any, Any], body: object, key: str | None, id: str | None, headers: Mapping[str, str]
+    ) -> tuple[Route, Wire]:
+        message = self.message
+        self._sent += 1
+        route = self.bus._route(channel)
+        wire = route.wire(
+            body,
+            source=self.bus._source,
+            key=key,
+            id=id or derived_id(message.id, self._handler, self._sent),
+            headers=headers,
+            extensions={"correlationid": message.conversation_id, "causationid": message.id},
+        )
+        return route, wire
+
+    async def _post(self, route: Route, wire: Wire, timeout: float) -> None:
+        self._held.append((route, wire, timeout))
+
+    async def _send_held(self) -> None:
+        """Raises the error of the first that was not confirmed, after all have their outcome."""
+        held, self._held = self._held, []
+        if len(held) == 1:
+            await confirmed(*held[0])
+            return
+        publishers = [
+            (route.open_publisher or await route.publisher(timeout, wire.id)) for route, wire, timeout in held
+        ]
+        futures = [p.submit(wire, timeout) for p, (_, wire, timeout) in zip(publishers, held, strict=True)]
+        outcomes = [await future for future in futures]
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome

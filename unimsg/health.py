@@ -1,0 +1,78 @@
+"""Whether a bus works, and if not, what is wrong."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from unimsg._brokers import Broker
+from unimsg._consumer import Consumer
+
+__all__ = ["Health"]
+
+SILENT_AFTER = 10.0
+"""Seconds that a receiver may be without its broker before it is a problem: less is a reconnection or a rebalance."""
+FAILURE_SHOWN_FOR = 60.0
+"""Seconds after its newest failure that a message is shown: it may be handled elsewhere by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`live`: the process does its work, or can again by itself; if not, restart it. `ready`: messages flow now.
+    `problems`: what is wrong, for people; without secrets and without message contents."""
+
+    live: bool
+    ready: bool
+    problems: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"live": self.live, "ready": self.ready, "problems": list(self.problems)}
+
+
+def examine(brokers: Iterable[Broker], consumers: Sequence[Consumer], *, durable: bool, draining: bool) -> Health:
+    """The health of a bus, from what this process knows: no I/O."""
+    blocking: list[str] = []  # nothing or not everything flows
+    failing: list[str] = []  # everything flows, and some messages fail
+    if not durable:
+        blocking.append("not durable: no broker is configured, so messages live in this process only; set UNIMSG_URL")
+    if draining:
+        blocking.append("shutting down")
+    for broker in brokers:
+        if broker.connected:
+            blocking += _of_broker(broker)
+    for consumer in consumers:
+        if not consumer.live and not draining:
+            blocking.append(f"{consumer.name}: its consumer has ended")
+        if consumer.problem is not None:
+            blocking.append(f"{consumer.name}: {consumer.problem}")
+        if consumer.settlements.problem is not None:
+            blocking.append(f"{consumer.name}: {consumer.settlements.problem}")
+        failing += _of_messages(consumer)
+    live = draining or all(consumer.live for consumer in consumers)
+    return Health(live, not blocking, [*blocking, *failing])
+
+
+def _of_broker(broker: Broker) -> list[str]:
+    health = broker.adapter.health()
+    name = f"{broker.name} ({broker.adapter.broker})"
+    problems = [f"{name}: {problem}" for problem in health.problems]
+    if not health.connected:
+        problems.append(f"{name}: not connected")
+    now = monotonic()
+    for receiver in health.receivers:
+        away = now - receiver.since
+        if receiver.problem is not None:
+            problems.append(f"{name}: {receiver.address.name}: {receiver.problem}")
+        elif not receiver.consuming and away > SILENT_AFTER:
+            problems.append(f"{name}: {receiver.address.name}: receives nothing since {away:.0f} s")
+    return problems
+
+
+def _of_messages(consumer: Consumer) -> list[str]:
+    now = monotonic()
+    return [
+        f"{consumer.name}: message {id} failed {failure.count} times, {failure.error} {now - failure.when:.0f} s ago"
+        for id, failure in consumer.failures.items()
+        if now - failure.when < FAILURE_SHOWN_FOR
+    ][-20:]

@@ -1,0 +1,180 @@
+"""Services and their handlers: declarations, made without a connection."""
+
+import inspect
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
+
+from typing_extensions import TypeVar
+
+from unimsg.channel import Channel, Queue, Topic, check_short_name
+from unimsg.context import Context
+from unimsg.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from unimsg.bus import Bus
+
+__all__ = ["Around", "Handler", "Service"]
+
+Body = TypeVar("Body")
+Reply = TypeVar("Reply", default=None)
+State = TypeVar("State", default=None)
+
+Around = Callable[[Context[Any], Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]
+"""`async def around(context, handle)`: wraps every attempt of every handler; awaits `handle()` once."""
+
+
+class _Decorator(Protocol[Body, Reply, State]):
+    @overload
+    def __call__(
+        self, f: Callable[[Body], Coroutine[Any, Any, Reply]], /
+    ) -> Callable[[Body], Coroutine[Any, Any, Reply]]: ...
+    @overload
+    def __call__(
+        self, f: Callable[[Body, Context[State]], Coroutine[Any, Any, Reply]], /
+    ) -> Callable[[Body, Context[State]], Coroutine[Any, Any, Reply]]: ...
+    @overload
+    def __call__(self, f: Callable[[Body], Reply], /) -> Callable[[Body], Reply]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One declared handler."""
+
+    service: str
+    function: Callable[..., Any]
+    channel: Channel[Any, Any]
+    subscription: str | None
+    concurrency: int
+    timeout: float
+    takes_context: bool
+    is_async: bool
+
+    @property
+    def source(self) -> str:
+        """What it reads, as configuration names it: `channel`, or `topic/subscription`."""
+        return f"{self.channel.name}/{self.subscription}" if self.subscription else self.channel.name
+
+
+class Service(Generic[State]):
+    """A named group of handlers, with a state that lives as long as they run.
+
+    `name` is the CloudEvents source of what it sends, and its subscription of each topic. `lifespan`: an async context
+    manager made from the bus; what it yields is `context.state`. It is entered before the first message and left after
+    the last. `grace`: seconds that running handlers get to end at shutdown; those that do not are cancelled, and their
+    messages are delivered again. `around`: each wraps every attempt of every handler, the first outermost.
+    """
+
+    @overload
+    def __init__(self: "Service[None]", name: str, *, grace: float = 25.0, around: Sequence[Around] = ()) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        *,
+        lifespan: "Callable[[Bus], AbstractAsyncContextManager[State]]",
+        grace: float = 25.0,
+        around: Sequence[Around] = (),
+    ) -> None: ...
+    def __init__(
+        self,
+        name: str,
+        *,
+        lifespan: "Callable[[Bus], AbstractAsyncContextManager[Any]] | None" = None,
+        grace: float = 25.0,
+        around: Sequence[Around] = (),
+    ) -> None:
+        """Raises ConfigurationError: bad name or grace."""
+        check_short_name("service", name)
+        if grace < 0:
+            raise ConfigurationError(f"service {name}: grace must be 0 or more seconds, not {grace}")
+        self.name = name
+        self.lifespan = lifespan
+        self.grace = grace
+        self.around = tuple(around)
+        self.handlers: list[Handler] = []
+
+    def __repr__(self) -> str:
+        return f"Service({self.name!r})"
+
+    @overload
+    def handler(
+        self, channel: Queue[Body, Reply], *, concurrency: int = ..., timeout: float = ...
+    ) -> _Decorator[Body, Reply, State]: ...
+    @overload
+    def handler(
+        self,
+        channel: Topic[Body, Reply],
+        *,
+        subscription: str | None = ...,
+        concurrency: int = ...,
+        timeout: float = ...,
+    ) -> _Decorator[Body, Reply | None, State]: ...
+    def handler(
+        self,
+        channel: Channel[Any, Any],
+        *,
+        subscription: str | None = None,
+        concurrency: int = 10,
+        timeout: float = 300.0,
+    ) -> Any:  # the overloads type it
+        """Makes the decorated function handle the channel's messages.
+
+        It takes `(body)` or `(body, context)` and is `async def`, or `def` for `(body)` alone, which then runs in a
+        thread. `subscription`, of a topic: the durable reader's name, the service's unless given. `concurrency`: how
+        many messages it handles at once in this process, of one key never more than one. `timeout`: seconds after
+        which it is cancelled, which is a failure of the handler.
+
+        Raises:
+            ConfigurationError: wrong parameters, or another handler reads the same.
+        """
+        if isinstance(channel, Topic):
+            subscription = self.name if subscription is None else subscription
+            check_short_name("subscription", subscription)
+        elif subscription is not None:
+            raise ConfigurationError(f"{channel.name} is a queue: only topics have subscriptions")
+        if concurrency < 1 or timeout <= 0:
+            raise ConfigurationError(f"{channel.name}: concurrency must be 1 or more, timeout more than 0 seconds")
+
+        def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+            takes_context, is_async = _signature(channel.name, function)
+            handler = Handler(self.name, function, channel, subscription, concurrency, timeout, takes_context, is_async)
+            refuse_second(self.handlers, handler)
+            self.handlers.append(handler)
+            return function
+
+        return declare
+
+
+def refuse_second(handlers: Sequence[Handler], handler: Handler) -> None:
+    """Raises ConfigurationError if another handler reads the same channel and subscription."""
+    for other in handlers:
+        if other.source == handler.source:
+            names = f"{_name(other.function)} and {_name(handler.function)}"
+            hint = "give one of them subscription=" if handler.subscription else "a queue has one handler in a process"
+            raise ConfigurationError(f"two handlers for {handler.source}: {names}; {hint}")
+
+
+def _signature(channel: str, function: Callable[..., Any]) -> tuple[bool, bool]:
+    """Whether it takes a context, and whether it is async."""
+    name = _name(function)
+    if not callable(function):
+        raise ConfigurationError(f"{channel}: a handler must be a function, not {function!r}")
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # asks whether a callable object's call is async
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    keyword_only = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if keyword_only or len(required) not in (1, 2):
+        raise ConfigurationError(f"{channel}: handler {name} must take (body) or (body, context)")
+    takes_context = len(required) == 2
+    if takes_context and not is_async:
+        raise ConfigurationError(
+            f"{channel}: handler {name} takes a context and must be async def: it runs in the loop"
+        )
+    return takes_context, is_async
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))
