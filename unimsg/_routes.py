@@ -64,8 +64,8 @@ class Route:
         type_, content_type, data = channel.encode(body)
         if len(data) > self.max_body:
             raise EncodeError(
-                f"{channel.name}: a body of {len(data)} bytes, at most {self.max_body}: raise max_body in the channel's "
-                "options or send a reference to the data"
+                f"{channel.name}: a body of {len(data)} bytes, at most {self.max_body}: raise max_body in its "
+                "options, or send a reference to the data"
             )
         key = self._key(body, key)
         if id is not None:
