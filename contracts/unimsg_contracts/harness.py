@@ -1,0 +1,166 @@
+"""What the suite must know about a broker, and the bad things that it must be able to do to it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from unimsg.adapter import Adapter, Address, Wanted
+
+Ability = Literal[
+    "away",
+    "broken_tls",
+    "cut",
+    "delete",
+    "foreign",
+    "hand_over",
+    "hosts",
+    "join_order",
+    "kill",
+    "leave_order",
+    "password",
+    "processes",
+    "refuse",
+    "restart",
+    "stall",
+    "too_large",
+    "vhost",
+]
+"""What a case may need, beside the port:
+
+- away: the network goes and comes back (`Network.leave`, `Network.back`)
+- broken_tls: the adapter's `tls_scheme` is set, so that TLS can meet plain text
+- cut: all connections are reset (`Network.cut`)
+- delete: a channel can be deleted behind the adapter's back
+- foreign: the broker's plain client can read and write
+- hand_over: what waits inside a stopped receiver goes to others before it is closed
+- hosts: the adapter connects to a host and a port, so that it can be given wrong ones
+- join_order, leave_order: the order of a key is kept by this broker while receivers join, leave
+- kill: the death of a process is noticed, within patience
+- password, vhost: the broker refuses a wrong one
+- processes: several processes reach the same broker
+- refuse: a channel can be made that refuses some messages
+- restart: the broker can be stopped and started with what it stores
+- stall: connections stand still without being closed (`Network.stall`, `Network.flow`)
+- too_large: there is a size that the broker takes no message of
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A message as the broker's plain client sees it."""
+
+    body: bytes
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Headers (properties, attributes) with their names as on the wire, prefix included."""
+    key: str | None = None
+    content_type: str | None = None
+
+
+class Network(ABC):
+    """The way to the broker, which a case can break. `url` leads through it."""
+
+    url: str
+
+    @abstractmethod
+    async def cut(self) -> None:
+        """Resets every connection. New ones are let in."""
+
+    async def leave(self) -> None:
+        """Resets every connection and lets no new one in, until `back`."""
+        raise NotImplementedError
+
+    async def back(self) -> None:
+        raise NotImplementedError
+
+    def stall(self) -> None:
+        """Carries nothing in either direction, and closes nothing, until `flow`."""
+        raise NotImplementedError
+
+    def flow(self) -> None:
+        raise NotImplementedError
+
+
+class Harness(ABC):
+    """One broker for one run of the suite. Subclass it for an adapter of your own.
+
+    `start` and `stop` are called once a run, outside of any event loop; everything else inside the loop of a case.
+    """
+
+    name: ClassVar[str]
+    """Of the broker, as in `--broker NAME` and in the table at the end."""
+    adapter_type: ClassVar[type[Adapter]]
+    url: str = ""
+    """Of the running broker, without a password; set by `start`."""
+    options: Mapping[str, object] = {}
+    """For `Adapter.from_url`, beside the url: the password."""
+    tls_scheme: str | None = None
+    """The scheme of an url that asks for TLS, where there is one."""
+    patience: float = 5.0
+    """Seconds within which what must happen on a healthy broker has happened, on a busy machine."""
+    recovery: float = 10.0
+    """The same after a fault: a lost connection, a killed process, a restart."""
+    lease: float = 0.0
+    """Seconds after which the broker takes an unsettled message back unless the adapter prevents it; 0: never."""
+    too_large: int = 0
+    """Bytes of a body that the broker refuses, on a channel made with `refusing` or without."""
+    unproved: ClassVar[Mapping[str, str]] = {}
+    """For an `Ability`: why cases that need it do not run here. Printed at the end of the run."""
+    slow: ClassVar[Mapping[str, str]] = {}
+    """For an `Ability`: why cases that need it run in the slow tier (`--tier N`) only."""
+    leftovers: bool = False
+    """Whether the broker outlives the run, so that each case must delete the channels that it made."""
+
+    def missing(self) -> str | None:
+        """Why this broker cannot run on this machine, looked up without starting anything; None: it can."""
+        return None
+
+    def start(self) -> None:  # noqa: B027  # a broker that is always there needs none
+        """Starts the broker, or finds it. Raises with what to do if that is not possible."""
+
+    def stop(self) -> None:  # noqa: B027
+        """Stops what `start` started. Called also after a failed `start`."""
+
+    def version(self) -> str:
+        """Of the broker, for the table; empty if not known."""
+        return ""
+
+    def adapter(self, adapter_type: type[Adapter] | None = None, *, url: str | None = None) -> Adapter:
+        """An adapter for this broker, not yet connected."""
+        return (adapter_type or self.adapter_type).from_url(url or self.url, self.options)
+
+    def reason_against(self, ability: str) -> str | None:
+        """Why a case that needs `ability` cannot run here; None: it can."""
+        return self.unproved.get(ability)
+
+    def network(self) -> AbstractAsyncContextManager[Network]:
+        """A way to the broker that can be broken. Abilities cut, away, stall."""
+        raise NotImplementedError
+
+    async def delete(self, address: Address) -> None:
+        """Deletes the channel, or the subscription if `address` has one. Missing ones are fine. Ability delete."""
+        raise NotImplementedError
+
+    def refusing(self) -> Wanted:
+        """What to `ensure` so that the channel refuses `refused_body` at the latest after 50 of them, and takes an
+        empty body at first. Ability refuse."""
+        raise NotImplementedError
+
+    refused_body: bytes = b"x"
+
+    async def restart(self) -> None:
+        """Stops the broker and starts it again; returns when it serves. Ability restart."""
+        raise NotImplementedError
+
+    async def put(self, address: Address, message: Foreign) -> None:
+        """Writes to a queue or topic as another program would, with the plain client. Ability foreign."""
+        raise NotImplementedError
+
+    async def read(self, address: Address, count: int) -> list[Foreign]:
+        """Reads `count` messages of a queue or subscription with the plain client. Ability foreign."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def where(self) -> str:
+        """What runs, in words for the summary: "container rabbitmq:4.0-management", "UNIMSG_TEST_KAFKA_URL"."""

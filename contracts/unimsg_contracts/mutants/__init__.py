@@ -1,0 +1,3 @@
+from typing import Any
+
+MUTANTS: list[Any] = []
