@@ -1,0 +1,37 @@
+"""What operators need to know of a channel."""
+
+import asyncio
+from collections.abc import Sequence
+
+from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted
+from unimsg_rabbitmq import errors, topology
+from unimsg_rabbitmq.connection import Connection
+
+
+class RabbitOperations(Operations):
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
+        topology.refuse_unable(address, wanted)
+        if address.kind is Kind.INBOX:
+            return []
+        options = topology.rabbit_options(wanted)
+        try:
+            async with asyncio.timeout(timeout):
+                return await topology.compare(await self._connection.get(), address, options)
+        except errors.BROKEN as error:
+            raise errors.operation_failure(error, "inspecting", address) from error
+
+    async def backlog(self, address: Address, *, timeout: float) -> int | None:
+        """Messages that wait, those handed out not counted; None for a topic, which holds none itself."""
+        try:
+            async with asyncio.timeout(timeout):
+                link = await self._connection.get()
+                if address.kind is not Kind.TOPIC or address.subscription is not None:
+                    return await topology.messages_in(link, topology.queues_of(address))
+                if await topology.exists(link, topology.look_exchange(address.channel)):
+                    return None
+        except errors.BROKEN as error:
+            raise errors.operation_failure(error, "counting the messages of", address) from error
+        raise ChannelMissing(f"RabbitMQ: {address.name} does not exist")

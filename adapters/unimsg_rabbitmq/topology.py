@@ -1,0 +1,214 @@
+"""Names of queues and exchanges, their arguments, and making and comparing them."""
+
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+
+import aiormq
+from aiormq.abc import AbstractChannel
+
+from unimsg.adapter import Address, Difference, Kind, Wanted
+from unimsg.errors import CapabilityError, TopologyError
+from unimsg_rabbitmq.connection import Link, answered
+from unimsg_rabbitmq.errors import difference
+from unimsg_rabbitmq.options import RabbitOptions
+
+Arguments = dict[str, bool | int | str]
+Declare = Callable[[AbstractChannel], Awaitable[object]]
+DEAD = "..dead"
+INBOX_ARGUMENTS: Arguments = {"x-queue-type": "classic", "x-expires": 600_000}
+"""Not exclusive to a connection: replies that come while that is made again stay. Gone 10 minutes after its process."""
+
+
+@lru_cache(maxsize=1024)
+def queues_of(address: Address) -> tuple[str, ...]:
+    """The queues that hold the messages of a queue, a subscription or an inbox."""
+    if address.ordered:
+        return tuple(f"{address.name}..p{index}" for index in range(address.partitions))
+    return (address.name,)
+
+
+def binding_key(address: Address, index: int) -> str:
+    return f"p{index}" if address.ordered else ""
+
+
+def arguments_of(address: Address, options: RabbitOptions) -> Arguments:
+    """Final from the first day: RabbitMQ never changes a queue's arguments."""
+    if address.name.endswith(DEAD):
+        return dict(DEAD_ARGUMENTS)
+    arguments: Arguments = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": options.delivery_limit,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": address.name + DEAD,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    if address.ordered:
+        arguments["x-single-active-consumer"] = True
+    if options.max_length is not None:
+        arguments["x-max-length"] = options.max_length
+    return arguments | options.arguments
+
+
+DEAD_ARGUMENTS: Arguments = {"x-queue-type": "quorum", "x-delivery-limit": -1, "x-overflow": "reject-publish"}
+"""Nothing leaves a dead-letter queue by itself: looking at it counts as deliveries too."""
+
+
+def refuse_unable(address: Address, wanted: Wanted) -> None:
+    """Raises:
+    CapabilityError: a need that this adapter does not meet.
+    """
+    if wanted.history is not None:
+        raise CapabilityError(f"RabbitMQ: {address.name}: a history is not supported yet: leave it on Kafka or Pub/Sub")
+    if wanted.start is not None:
+        raise CapabilityError(f"RabbitMQ: {address.name}: a subscription begins with what is sent after it exists")
+
+
+def rabbit_options(wanted: Wanted) -> RabbitOptions:
+    return wanted.options if isinstance(wanted.options, RabbitOptions) else RabbitOptions()
+
+
+async def create(link: Link, address: Address, options: RabbitOptions) -> None:
+    """Makes what is missing. Raises aiormq's errors, and TopologyError where another shape of it exists."""
+    await _refuse_other_shapes(link, address)
+    async with link.scratch() as channel:
+        for declare in _declarations(address, options):
+            await answered(declare(channel))
+
+
+async def compare(link: Link, address: Address, options: RabbitOptions) -> list[Difference]:
+    """What `create` would make or refuse; makes nothing. Bindings cannot be seen with AMQP 0-9-1."""
+    try:
+        await _refuse_other_shapes(link, address)
+    except TopologyError as error:
+        return [Difference(f"{address.kind.value} {address.name}", f"{address.partitions} partitions", str(error))]
+    found: list[Difference] = []
+    if address.kind is Kind.TOPIC:
+        found += await _compared(
+            link, f"exchange {address.channel}", _look_exchange(address), _declare_exchange(address)
+        )
+        if address.subscription is None:
+            return found
+    for name, arguments in _queues(address, options):
+        found += await _compared(link, f"queue {name}", look_queue(name), _declare_queue(name, arguments))
+    return found
+
+
+async def exists(link: Link, look: Declare) -> bool:
+    async with link.scratch() as channel:
+        try:
+            await answered(look(channel))
+        except aiormq.ChannelNotFoundEntity:
+            return False
+    return True
+
+
+def look_queue(name: str) -> Declare:
+    return lambda channel: channel.queue_declare(name, passive=True)
+
+
+def look_exchange(name: str) -> Declare:
+    return lambda channel: channel.exchange_declare(name, passive=True)
+
+
+def _look_exchange(address: Address) -> Declare:
+    return look_exchange(address.channel)
+
+
+def _declare_exchange(address: Address) -> Declare:
+    return lambda channel: channel.exchange_declare(address.channel, exchange_type="direct", durable=True)
+
+
+def _declare_queue(name: str, arguments: Arguments) -> Declare:
+    # A new dict: its type is invariant, and aiormq's values are of more types.
+    return lambda channel: channel.queue_declare(name, durable=True, arguments={**arguments})
+
+
+def _bind(name: str, exchange: str, key: str) -> Declare:
+    return lambda channel: channel.queue_bind(name, exchange, key)
+
+
+def _queues(address: Address, options: RabbitOptions) -> list[tuple[str, Arguments]]:
+    """Each queue after the one that it dead-letters to. Partitions from the last to the first: where the first exists,
+    all exist, also while another process makes them."""
+    arguments = arguments_of(address, options)
+    queues = [(name, arguments) for name in reversed(queues_of(address))]
+    if not address.name.endswith(DEAD):
+        queues.insert(0, (address.name + DEAD, DEAD_ARGUMENTS))
+    return queues
+
+
+def _declarations(address: Address, options: RabbitOptions) -> list[Declare]:
+    steps: list[Declare] = []
+    if address.kind is Kind.TOPIC:
+        steps.append(_declare_exchange(address))
+        if address.subscription is None:
+            return steps
+    steps += [_declare_queue(name, arguments) for name, arguments in _queues(address, options)]
+    if address.kind is Kind.TOPIC:
+        names = enumerate(queues_of(address))
+        steps += [_bind(name, address.channel, binding_key(address, index)) for index, name in names]
+    return steps
+
+
+async def _refuse_other_shapes(link: Link, address: Address) -> None:
+    """A queue and a topic never share a name; a channel is ordered or not, with one number of partitions, for life."""
+    name, count = address.name, address.partitions
+    topic = address.kind is Kind.TOPIC
+    if address.subscription is None and await exists(
+        link, look_queue(address.channel) if topic else look_exchange(address.channel)
+    ):
+        kind = "queue" if topic else "topic"
+        raise TopologyError(f"RabbitMQ: {name} exists as a {kind}: a queue and a topic never share a name")
+    if topic and address.subscription is None:
+        return
+    first = await exists(link, look_queue(f"{name}..p0"))
+    if not address.ordered and first:
+        raise TopologyError(f"RabbitMQ: {name} exists as an ordered channel: declare it so everywhere, or drain it")
+    if not address.ordered:
+        return
+    if not first:
+        if await exists(link, look_queue(name)):
+            raise TopologyError(f"RabbitMQ: {name} exists and is not ordered: declare it so everywhere, or drain it")
+        return
+    same = await exists(link, look_queue(f"{name}..p{count - 1}")) and not await exists(
+        link, look_queue(f"{name}..p{count}")
+    )
+    if not same:
+        found = await _partitions(link, name)
+        raise TopologyError(
+            f"RabbitMQ: {name} exists with {found} partitions, wanted {count}: another number would move keys; "
+            "declare it with the same partitions everywhere"
+        )
+
+
+async def _partitions(link: Link, name: str) -> int:
+    count = 0
+    while await exists(link, look_queue(f"{name}..p{count}")):
+        count += 1
+    return count
+
+
+async def _compared(link: Link, what: str, look: Declare, declare: Declare) -> list[Difference]:
+    """Declaring what exists with equal arguments changes nothing, and tells the first argument that differs. It needs
+    the permission to configure; without it, only existence is compared."""
+    if not await exists(link, look):
+        return [Difference(what, "exists", None)]
+    async with link.scratch() as channel:
+        try:
+            await answered(declare(channel))
+        except aiormq.ChannelPreconditionFailed as error:
+            argument, wanted, found = difference(error)
+            return [Difference(f"{what} {argument}", wanted, found)]
+        except aiormq.ChannelAccessRefused:
+            return []
+    return []
+
+
+async def messages_in(link: Link, names: tuple[str, ...]) -> int:
+    """How many wait to be delivered. Raises aiormq's error where a queue is missing."""
+    total = 0
+    async with link.scratch() as channel:
+        for name in names:
+            total += (await answered(channel.queue_declare(name, passive=True))).message_count or 0
+    return total

@@ -1,0 +1,110 @@
+"""Wire ↔ AMQP: properties and headers as the CloudEvents binding for AMQP has them, in binary mode."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from uuid import uuid4
+
+from pamqp.commands import Basic
+from pamqp.common import FieldTable, FieldValue
+
+from unimsg.adapter import Wire
+
+PREFIX = "cloudEvents:"
+OTHER_PREFIX = "cloudEvents_"
+"""The binding allows both; receivers take both."""
+ID, KEY, TYPE, TIME, CAUSE = (PREFIX + name for name in ("id", "partitionkey", "type", "time", "causationid"))
+CONTENT_TYPE = "content-type"
+PERSISTENT = 2
+MAX_NAME = 128
+"""Bytes of a header's name. pamqp cuts longer ones off without an error."""
+MAX_SHORT = 255
+"""Bytes of a property that is a short string."""
+
+
+def properties_of(wire: Wire) -> Basic.Properties:
+    """Raises:
+    ValueError: AMQP cannot carry it.
+    """
+    headers: FieldTable = {ID: wire.id}
+    if wire.key is not None:
+        headers[KEY] = wire.key
+    given = wire.headers
+    for name, value in given.items():
+        if len(name) > MAX_NAME:
+            raise ValueError(f"header name of more than {MAX_NAME} bytes")
+        if name != CONTENT_TYPE:
+            headers[name] = value
+    return Basic.Properties(
+        content_type=given.get(CONTENT_TYPE),
+        headers=headers,
+        delivery_mode=PERSISTENT,
+        correlation_id=_short(given.get(CAUSE)),
+        message_id=wire.id,
+        timestamp=_moment(given.get(TIME)),
+        message_type=_short(given.get(TYPE)),
+    )
+
+
+def wire_of(properties: Basic.Properties, body: bytes) -> Wire:
+    """Any message, also one that another program wrote.
+
+    Without an id it gets a random one: RabbitMQ has nothing that stays the same for each redelivery, and one made from
+    the content would make two equal messages one.
+    """
+    headers: dict[str, str] = {}
+    for name, value in (properties.headers or {}).items():
+        if name[:2] not in ("x-", "X-") and (text := _text(value)) is not None:
+            headers[PREFIX + name[len(OTHER_PREFIX) :] if name.startswith(OTHER_PREFIX) else name] = text
+    id = headers.pop(ID, None) or properties.message_id or str(uuid4())
+    key = headers.pop(KEY, None)
+    if properties.content_type:
+        headers[CONTENT_TYPE] = properties.content_type
+    if properties.content_encoding:
+        headers.setdefault("content-encoding", properties.content_encoding)
+    return Wire(id, body, headers, key)
+
+
+def deliveries_before(headers: Mapping[str, object] | None, redelivered: bool) -> int:
+    """RabbitMQ's count; classic queues only tell whether there was one."""
+    count = (headers or {}).get("x-delivery-count")
+    return count if isinstance(count, int) else int(redelivered)
+
+
+def _short(text: str | None) -> str | None:
+    return text if text and len(text.encode()) <= MAX_SHORT else None
+
+
+def _moment(text: str | None) -> datetime:
+    if text:
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            pass
+    return datetime.now(UTC)
+
+
+def _text(value: FieldValue) -> str | None:
+    """A header value as text; None for what has no sensible text."""
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int() | float() | Decimal():
+            return str(value)
+        case date():
+            return value.isoformat()
+        case bytes() | bytearray():
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return None
+        case dict() | list():
+            try:
+                return json.dumps(value, default=_text)
+            except (TypeError, ValueError):
+                return None
+        case _:
+            return None
