@@ -81,7 +81,7 @@ class Consumer:
         self.settlements = Settlements()
         self._workers: dict[_Worker, None] = {}
         self._failed: dict[Delivery, tuple[Receiver, asyncio.TimerHandle]] = {}
-        self._epoch: Epoch | None = None
+        self._epochs: set[Epoch] = set()
         self._receiver: Receiver | None = None
         self._intake: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -164,8 +164,8 @@ class Consumer:
                 return self._receiver
 
     def _admit(self, delivery: Delivery, receiver: Receiver) -> None:
-        if delivery.epoch is not self._epoch:
-            self._epoch = delivery.epoch
+        if delivery.epoch not in self._epochs:
+            self._epochs.add(delivery.epoch)
             delivery.epoch.on_drain(lambda: self._drained(delivery.epoch))
         key: object = None
         if self._address.ordered:  # what has no key, from a foreign sender, keeps its own lane, to be held in place
@@ -175,6 +175,7 @@ class Consumer:
     def _drained(self, epoch: Epoch) -> None:
         """Called when an epoch ends or is about to: nothing of it is started any more; what runs may end, and if the
         connection still lives, within the grace period."""
+        self._epochs.discard(epoch)
         for delivery, receiver in self._lanes.shed(lambda work: work[0].epoch is epoch):
             self.settlements.add(receiver, "release", delivery)
         self._release_failed(lambda delivery: delivery.epoch is epoch)
