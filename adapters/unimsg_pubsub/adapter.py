@@ -1,0 +1,98 @@
+"""The adapter for Google Cloud Pub/Sub and its emulator."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Self
+
+from unimsg.adapter import (
+    Adapter,
+    AdapterHealth,
+    Address,
+    Capabilities,
+    Kind,
+    Wanted,
+    Wire,
+)
+from unimsg.errors import PublishError
+from unimsg_pubsub.link import Link
+from unimsg_pubsub.operations import PubSubOperations
+from unimsg_pubsub.options import PubSubBrokerOptions, PubSubOptions, parse_url
+from unimsg_pubsub.publisher import Publisher
+from unimsg_pubsub.receiver import PubSubReceiver
+from unimsg_pubsub.topology import Topology
+from unimsg_pubsub.wire import MOST_BYTES, PREFIX
+
+__all__ = ["PubSubAdapter"]
+
+
+class PubSubAdapter(Adapter):
+    """One project."""
+
+    broker = "pubsub"
+    attribute_prefix = PREFIX
+    capabilities = Capabilities(max_body=MOST_BYTES - 20_000)  # headers, at most 16 KB, count as well
+    options_type = PubSubOptions
+
+    def __init__(self, project: str, options: PubSubBrokerOptions) -> None:
+        self._project = project
+        self._options = options
+        self._receivers: list[PubSubReceiver] = []
+        self._link: Link | None = None
+
+    @classmethod
+    def from_url(cls, url: str, options: Mapping[str, object]) -> Self:
+        return cls(*parse_url(url, options))
+
+    async def connect(self, *, timeout: float) -> None:
+        self._link = await Link.open(self._project, self._options, timeout=timeout)
+        self._topology = Topology(self._project, self._link, self._options.ack_deadline)
+        self._publisher = Publisher(self._link)
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        await self._topology.ensure(address, wanted, timeout=timeout)
+
+    async def send(
+        self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
+    ) -> Sequence[PublishError | None]:
+        if delay > self.capabilities.max_delay:
+            raise ValueError("pubsub: Pub/Sub delays no message: whoever sends has to hold it")
+        return await self._publisher.send(self._topology.topic(address), address, messages, timeout=timeout)
+
+    async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> PubSubReceiver:
+        if address.kind is Kind.INBOX:
+            await self._topology.make_inbox(address, timeout=timeout)
+        else:
+            await self._topology.get_subscription(self._topology.subscription(address), monotonic() + timeout)
+        receiver = PubSubReceiver(
+            self._connected(), self._topology, address, prefetch=prefetch, ack_deadline=self._options.ack_deadline
+        )
+        self._receivers = [each for each in self._receivers if not each.closed]
+        self._receivers.append(receiver)
+        receiver.start()
+        return receiver
+
+    def health(self) -> AdapterHealth:
+        connected = self._link is not None and self._link.connected
+        problems = [] if connected else [f"no connection to {self._options.target}"]
+        return AdapterHealth(connected, problems, [each.health() for each in self._receivers if not each.closed])
+
+    def operations(self) -> PubSubOperations:
+        return PubSubOperations(self._topology)
+
+    async def aclose(self, *, timeout: float) -> None:
+        link, self._link = self._link, None
+        if link is None:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.gather(self._publisher.flush(), *(each.aclose() for each in self._receivers))
+        except TimeoutError:
+            pass  # each receiver has let go of what it had
+        finally:
+            await link.aclose()
+
+    def _connected(self) -> Link:
+        if self._link is None:
+            raise RuntimeError("connect() comes first, and nothing after aclose()")
+        return self._link

@@ -1,0 +1,69 @@
+"""What can be set: for one broker (its URL, its configuration table) and for one channel."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, ClassVar
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import Field
+
+from unimsg.errors import ConfigurationError
+from unimsg.options import BrokerOptions, ChannelOptions
+
+__all__ = ["PubSubBrokerOptions", "PubSubOptions", "parse_url"]
+
+Retention = Annotated[timedelta, Field(ge=timedelta(minutes=10), le=timedelta(days=31))]
+
+
+class PubSubOptions(ChannelOptions):
+    """Options of one channel on Pub/Sub. They are set on its subscription; labels also on its topic."""
+
+    broker: ClassVar[str] = "pubsub"
+
+    exactly_once: bool | None = None
+    """Exactly-once delivery of the subscription: an acknowledgement that counted is final. None: as it is, off for a
+    new one. Publishers can still send a message twice."""
+    retention: Retention | None = None
+    """How long a message waits for its receiver, 10 minutes to 31 days. None: as it is, 7 days for a new one."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Labels of the topic and the subscription, set when they are created."""
+
+
+class PubSubBrokerOptions(BrokerOptions):
+    """Options of one project."""
+
+    emulator: str | None = None
+    """host:port of an emulator, spoken to in plain text and without credentials; else `PUBSUB_EMULATOR_HOST`."""
+    credentials_file: str | None = None
+    """JSON file with the credentials of a service account or of workload identity; without it the Application Default
+    Credentials are used."""
+    endpoint: str = "pubsub.googleapis.com:443"
+    """Of the service. Ordered channels need the same regional one for all their publishers:
+    "europe-west1-pubsub.googleapis.com:443"."""
+    ack_deadline: int = Field(default=10, ge=10, le=600)
+    """Seconds after which a message comes again if this process died. Extended three times as often while it lives."""
+
+    @property
+    def target(self) -> str:
+        """host:port to connect to."""
+        return self.emulator or self.endpoint
+
+
+def parse_url(url: str, options: Mapping[str, object]) -> tuple[str, PubSubBrokerOptions]:
+    """The project and the options in `pubsub://project?option=value`; those in `options` win.
+
+    Raises:
+        ConfigurationError: malformed; unknown option; an option that Pub/Sub has no use for.
+    """
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ConfigurationError("pubsub://…: Pub/Sub knows no user in its URL: set credentials_file instead")
+    if not parts.netloc or parts.path.strip("/"):
+        raise ConfigurationError(f"{parts.scheme}://{parts.netloc}{parts.path}: write pubsub://project")
+    read = PubSubBrokerOptions.read("pubsub://", {**dict(parse_qsl(parts.query, keep_blank_values=True)), **options})
+    if read.password is not None:
+        raise ConfigurationError("pubsub://.password: Pub/Sub knows no password: set credentials_file instead")
+    if read.emulator is None and (emulator := os.environ.get("PUBSUB_EMULATOR_HOST")):
+        read = read.model_copy(update={"emulator": emulator})
+    return parts.netloc, read

@@ -1,0 +1,159 @@
+"""Sending: messages into requests, requests into outcomes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+from weakref import WeakValueDictionary
+
+from google.api_core.exceptions import GoogleAPICallError
+from google.pubsub_v1 import types
+
+from unimsg.adapter import Address, Kind, Wire
+from unimsg.errors import PublishError, Refused
+from unimsg_pubsub import errors, wire
+from unimsg_pubsub.link import Link
+
+PublishRequest: Any = types.PublishRequest.pb()  # built at run time, as in wire.py
+
+MOST_MESSAGES = 1000
+"""Of one request (Pub/Sub quotas and limits); its bytes are limited as those of one message are."""
+IN_FLIGHT = 32
+"""Requests at a time."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """A message on its way, and what became of it."""
+
+    message_id: str
+    message: Any = None  # protobuf
+    outcome: PublishError | None = None
+
+
+class Publisher:
+    """Sends to the topics of one project."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._sends: set[asyncio.Future[None]] = set()
+
+    async def send(
+        self, topic: str, address: Address, messages: Sequence[Wire], *, timeout: float
+    ) -> Sequence[PublishError | None]:
+        """As `Adapter.send`."""
+        items = [_item(address, message) for message in messages]
+        done = asyncio.get_running_loop().create_future()
+        self._sends.add(done)
+        try:
+            await self._send([item for item in items if item.outcome is None], topic, address, monotonic() + timeout)
+        finally:
+            self._sends.discard(done)
+            done.set_result(None)
+        return [item.outcome for item in items]
+
+    async def flush(self) -> None:
+        """Waits for the sends that are under way; each has its own deadline."""
+        if self._sends:
+            await asyncio.wait(self._sends)
+
+    async def _send(self, items: list[_Item], topic: str, address: Address, until: float) -> None:
+        by_key: dict[str, list[_Item]] = {}  # all messages of one request have the same
+        for item in items:
+            by_key.setdefault(item.message.ordering_key, []).append(item)
+        # Always tasks: they begin in the order they were made in, and so do calls that overlap.
+        async with asyncio.TaskGroup() as group:
+            for key, of_key in by_key.items():
+                if key:
+                    group.create_task(self._send_in_order(topic, address, of_key, until))
+                    continue
+                for part in _requests(of_key):
+                    group.create_task(self._send_request(topic, address, part, until))
+
+    async def _send_in_order(self, topic: str, address: Address, items: list[_Item], until: float) -> None:
+        """One request of a key at a time: two in flight may overtake each other."""
+        key = (topic, items[0].message.ordering_key)
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        try:
+            async with asyncio.timeout(until - monotonic()):
+                await lock.acquire()
+        except TimeoutError:
+            _fail(items, address, errors.NotReached("an earlier message of the same key still waits"))
+            return
+        try:
+            for part in _requests(items):
+                await self._send_request(topic, address, part, until)
+        finally:
+            lock.release()
+
+    async def _send_request(self, topic: str, address: Address, items: list[_Item], until: float) -> None:
+        request = types.PublishRequest.wrap(PublishRequest(topic=topic, messages=[item.message for item in items]))
+        try:
+            async with self._a_place(until):
+                await self._link.call(
+                    self._link.publisher.publish, request, until=until, again=errors.certainly_not_stored
+                )
+        except GoogleAPICallError as error:
+            if not errors.bad_request(error) or len(items) == 1:
+                _fail(items, address, error)
+                return
+        else:
+            return
+        # One message that Pub/Sub does not take has failed the whole request: find it by halving.
+        middle = len(items) // 2
+        for half in (items[:middle], items[middle:]):
+            await self._send_request(topic, address, half, until)
+
+    @asynccontextmanager
+    async def _a_place(self, until: float) -> AsyncIterator[None]:
+        """
+        Raises:
+            NotReached: none of the requests in flight ended in time.
+        """
+        try:
+            async with asyncio.timeout(until - monotonic()):
+                await self._room.acquire()
+        except TimeoutError as error:
+            raise errors.NotReached("earlier requests were still in flight") from error
+        try:
+            yield
+        finally:
+            self._room.release()
+
+
+def _item(address: Address, message: Wire) -> _Item:
+    """`message` made ready, or refused for what Pub/Sub cannot carry."""
+    inbox = address.channel if address.kind is Kind.INBOX else None
+    try:
+        proto = wire.encode(message, ordered=address.ordered, inbox=inbox)
+    except ValueError as error:  # text that is not Unicode
+        text = f"pubsub: {address.name}: the message cannot be written as UTF-8 ({type(error).__name__})"
+        return _Item(message.id, outcome=Refused(text, channel=address.name, message_id=message.id))
+    return _Item(message.id, proto, wire.refusal(proto, address.name, message.id))
+
+
+def _requests(items: list[_Item]) -> Iterator[list[_Item]]:
+    """As few requests as Pub/Sub's limits allow, in order."""
+    part: list[_Item] = []
+    size = 0
+    for item in items:
+        bytes_ = item.message.ByteSize() + 8  # and what stands around it
+        if part and (len(part) == MOST_MESSAGES or size + bytes_ > wire.MOST_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += bytes_
+    if part:
+        yield part
+
+
+def _fail(items: list[_Item], address: Address, error: GoogleAPICallError) -> None:
+    for item in items:
+        item.outcome = errors.publish_error(error, address.name, item.message_id)
+        item.outcome.__cause__ = error

@@ -1,0 +1,212 @@
+"""Names, and making what they name: a topic for each channel, a subscription for each reader."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+from google.api_core.exceptions import GoogleAPICallError
+from google.pubsub_v1 import types
+
+from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Wanted
+from unimsg.errors import CapabilityError, TopologyError
+from unimsg_pubsub import errors
+from unimsg_pubsub.link import Answer, Link
+from unimsg_pubsub.options import PubSubOptions
+from unimsg_pubsub.wire import INBOX
+
+LABEL = "unimsg-kind"
+"""Of a topic: what it was declared as. A topic without it was made by others, and is taken as it is."""
+
+INBOX_LIFE = timedelta(days=1)  # the least that Pub/Sub allows; a closed inbox is deleted at once
+INBOX_RETENTION = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A difference, and the field to update for it; None: it cannot be changed."""
+
+    difference: Difference
+    field: str | None
+
+
+class Topology:
+    """The topics and subscriptions of one project."""
+
+    def __init__(self, project: str, link: Link, ack_deadline: int) -> None:
+        self._project = project
+        self._link = link
+        self._ack_deadline = ack_deadline
+
+    def topic(self, address: Address) -> str:
+        """The topic to send to."""
+        if address.kind is Kind.INBOX:
+            return self._topic("unimsg.replies")
+        return self._topic(f"{address.name}..retry" if address.subscription else address.channel)
+
+    def source(self, address: Address) -> str:
+        """The topic that holds the channel."""
+        return self._topic(address.channel)
+
+    def subscription(self, address: Address) -> str:
+        """What a receiver of `address` reads."""
+        return f"projects/{self._project}/subscriptions/{address.name}"
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        """As `Adapter.ensure`."""
+        if address.kind is Kind.INBOX:
+            return
+        until = monotonic() + timeout
+        options = options_of(wanted)
+        found = await self._found_or_made(
+            self.get_topic, self._create_topic, self._wanted_topic(address, options), until
+        )
+        refuse(topic_changes(address, found))
+        if address.kind is Kind.TOPIC and address.subscription is None:
+            return
+        request = self._wanted_subscription(address, options)
+        found = await self._found_or_made(self.get_subscription, self._create_subscription, request, until)
+        changes = self.subscription_changes(address, options, found)
+        refuse(changes)
+        if fields := [change.field for change in changes]:
+            await self._do(
+                "pubsub.subscriptions.update",
+                request.name,
+                self._link.subscriber.update_subscription,
+                types.UpdateSubscriptionRequest(subscription=request, update_mask={"paths": fields}),
+                until,
+            )
+
+    async def make_inbox(self, address: Address, *, timeout: float) -> None:
+        """The topic of replies, and this inbox's own subscription to it."""
+        until = monotonic() + timeout
+        topic = types.Topic(name=self.topic(address))
+        await self._found_or_made(self.get_topic, self._create_topic, topic, until)
+        request = self._wanted_subscription(address, PubSubOptions())
+        request.topic = topic.name
+        request.filter = f'attributes."{INBOX}" = "{address.channel}"'  # the emulator keeps it and does not apply it
+        request.expiration_policy = types.ExpirationPolicy(ttl=INBOX_LIFE)
+        request.message_retention_duration = INBOX_RETENTION
+        await self._found_or_made(self.get_subscription, self._create_subscription, request, until)
+
+    async def delete_subscription(self, name: str, *, timeout: float) -> None:
+        rpc = self._link.subscriber.delete_subscription
+        await self._do("pubsub.subscriptions.delete", name, rpc, {"subscription": name}, monotonic() + timeout)
+
+    async def get_topic(self, name: str, until: float) -> types.Topic:
+        return await self._do(
+            "pubsub.topics.get", name, self._link.publisher.get_topic, types.GetTopicRequest(topic=name), until
+        )
+
+    async def get_subscription(self, name: str, until: float) -> types.Subscription:
+        rpc, request = self._link.subscriber.get_subscription, types.GetSubscriptionRequest(subscription=name)
+        return await self._do("pubsub.subscriptions.get", name, rpc, request, until)
+
+    def subscription_changes(
+        self, address: Address, options: PubSubOptions, found: types.Subscription
+    ) -> Sequence[Change]:
+        """How `found` differs from what is wanted."""
+        what = f"subscription {address.name}"
+        rows: list[tuple[str, object, object, str | None]] = [
+            ("topic", self.source(address), found.topic, None),
+            ("order by key", address.ordered, found.enable_message_ordering, None),
+        ]
+        if (exactly_once := options.exactly_once) is not None:
+            field = "enable_exactly_once_delivery"
+            rows.append(("exactly-once delivery", exactly_once, found.enable_exactly_once_delivery, field))
+        if (retention := options.retention) is not None:
+            rows.append(("retention", retention, found.message_retention_duration, "message_retention_duration"))
+        return [
+            Change(Difference(f"{what} {setting}", _text(wanted), _text(is_)), field)
+            for setting, wanted, is_, field in rows
+            if wanted != is_
+        ]
+
+    def _topic(self, name: str) -> str:
+        return f"projects/{self._project}/topics/{name}"
+
+    def _wanted_topic(self, address: Address, options: PubSubOptions) -> types.Topic:
+        labels = {**options.labels, LABEL: label_of(address)}
+        return types.Topic(name=self.source(address), labels=labels)
+
+    def _wanted_subscription(self, address: Address, options: PubSubOptions) -> types.Subscription:
+        return types.Subscription(
+            name=self.subscription(address),
+            topic=self.source(address),
+            ack_deadline_seconds=self._ack_deadline,
+            enable_message_ordering=address.ordered,
+            enable_exactly_once_delivery=bool(options.exactly_once),
+            message_retention_duration=options.retention,
+            expiration_policy=types.ExpirationPolicy(),  # there and without a time: never
+            labels=options.labels,
+        )
+
+    async def _create_topic(self, topic: types.Topic, until: float) -> types.Topic:
+        return await self._do("pubsub.topics.create", topic.name, self._link.publisher.create_topic, topic, until)
+
+    async def _create_subscription(self, wanted: types.Subscription, until: float) -> types.Subscription:
+        rpc = self._link.subscriber.create_subscription
+        return await self._do("pubsub.subscriptions.create", wanted.name, rpc, wanted, until)
+
+    async def _found_or_made(self, get: Any, create: Any, wanted: Any, until: float) -> Any:
+        """Looks first, so that who may not create anything can use what is there; then makes it, unless another
+        process was faster. (Any: topics and subscriptions alike.)"""
+        try:
+            return await get(wanted.name, until)
+        except ChannelMissing:
+            pass
+        try:
+            return await create(wanted, until)
+        except errors.AlreadyExists:
+            return await get(wanted.name, until)
+
+    async def _do(
+        self, permission: str, resource: str, rpc: Callable[..., Awaitable[Answer]], request: object, until: float
+    ) -> Answer:
+        try:
+            return await self._link.call(rpc, request, until=until)
+        except GoogleAPICallError as error:
+            raise errors.operation_error(error, self._link.target, permission, resource) from error
+
+
+def options_of(wanted: Wanted) -> PubSubOptions:
+    """The options in `wanted`.
+
+    Raises:
+        CapabilityError: it wants what this adapter does not do.
+    """
+    if wanted.start is not None or wanted.history is not None:
+        need = "a start in the past" if wanted.start is not None else "history"
+        raise CapabilityError(f"pubsub: {need} is not supported on Pub/Sub yet: leave it out, or use another broker")
+    return wanted.options if isinstance(wanted.options, PubSubOptions) else PubSubOptions()
+
+
+def label_of(address: Address) -> str:
+    return f"{address.kind.value}-ordered" if address.ordered else address.kind.value
+
+
+def topic_changes(address: Address, found: types.Topic) -> Sequence[Change]:
+    """How `found` differs from what `address` declares."""
+    label = found.labels.get(LABEL)
+    if label is None or label == label_of(address):
+        return []
+    return [Change(Difference(f"topic {address.channel} declared as", label_of(address), label), None)]
+
+
+def refuse(changes: Sequence[Change]) -> None:
+    """
+    Raises:
+        TopologyError: one of them cannot be made.
+    """
+    fixed = [change.difference for change in changes if change.field is None]
+    if fixed:
+        text = "; ".join(f"{each.what}: wanted {each.wanted}, is {each.found}" for each in fixed)
+        raise TopologyError(
+            f"pubsub: {text}. Pub/Sub cannot change this: declare it as it is, or take a new name, or delete it "
+            "with what it holds"
+        )
+
+
+def _text(value: object) -> str:
+    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
