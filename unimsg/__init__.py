@@ -1,12 +1,13 @@
 """One messaging API over RabbitMQ, Kafka and Google Cloud Pub/Sub, with the same observable behaviour on each."""
 
+from typing import TYPE_CHECKING, Any
+
 from unimsg._connect import connect, run
 from unimsg._message import Message
 from unimsg._sending import Sender
 from unimsg.bus import Bus
 from unimsg.channel import Queue, Topic, message
 from unimsg.codecs import Codec
-from unimsg.config import Settings
 from unimsg.context import Context
 from unimsg.errors import (
     AuthenticationError,
@@ -31,6 +32,9 @@ from unimsg.errors import (
 )
 from unimsg.health import Health
 from unimsg.service import Service
+
+if TYPE_CHECKING:
+    from unimsg.config import Settings
 
 __all__ = [
     "AuthenticationError",
@@ -66,3 +70,12 @@ __all__ = [
     "message",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:  # a class of the module below
+    """`Settings` is imported when it is asked for: pydantic takes longer to import than all of unimsg."""
+    if name == "Settings":
+        from unimsg.config import Settings
+
+        return Settings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,28 +3,28 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from unimsg._suggestion import suggestion
 from unimsg._topology import Preparation
 from unimsg.adapter import Adapter
-from unimsg.config import Settings
 from unimsg.errors import ConfigurationError
-from unimsg.options import BrokerOptions, suggestion
 from unimsg.registry import adapter_for
 
-log = logging.getLogger("unimsg")
+if TYPE_CHECKING:
+    from unimsg.config import Settings
 
-CONNECT_TIMEOUT: float = BrokerOptions.model_fields["connect_timeout"].default
+log = logging.getLogger("unimsg")
 
 
 class Broker:
     """One adapter and what was done with it so far."""
 
-    def __init__(self, name: str, adapter: Adapter, settings: Settings) -> None:
+    def __init__(self, name: str, adapter: Adapter, settings: "Settings") -> None:
         self.name = name
         self.adapter = adapter
         self.preparation = Preparation(adapter, settings.topology)
-        extra = settings.brokers[name].model_extra or {}
-        self._connect_timeout = float(extra.get("connect_timeout", CONNECT_TIMEOUT))
+        self._connect_timeout = settings.brokers[name].connect_timeout
         self._connecting: asyncio.Task[None] | None = None
 
     @property
@@ -53,7 +53,7 @@ class Broker:
 class Brokers:
     """By the names they have in the configuration."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: "Settings") -> None:
         self._settings = settings
         self._brokers: dict[str, Broker] = {}
 

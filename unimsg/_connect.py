@@ -6,18 +6,20 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import Brokers
 from unimsg._consumer import Consumer
 from unimsg._handling import Attempt
 from unimsg._routes import Route, Routes
+from unimsg._suggestion import suggestion
 from unimsg.bus import Bus
-from unimsg.config import HandlerSettings, Settings
 from unimsg.errors import ConfigurationError
 from unimsg.health import Health, examine
-from unimsg.options import suggestion
 from unimsg.service import Handler, Service, refuse_second
+
+if TYPE_CHECKING:
+    from unimsg.config import Settings
 
 log = logging.getLogger("unimsg")
 
@@ -28,7 +30,7 @@ CLIENT = "client"
 
 
 def connect(
-    *services: Service[Any], url: str | None = None, settings: Settings | None = None
+    *services: Service[Any], url: str | None = None, settings: "Settings | None" = None
 ) -> AbstractAsyncContextManager[Bus]:
     """Connects, starts the services' handlers, and drains them when the block is left.
 
@@ -43,12 +45,12 @@ def connect(
     return _running(services, url, settings)
 
 
-def run(*services: Service[Any], url: str | None = None, settings: Settings | None = None) -> None:
+def run(*services: Service[Any], url: str | None = None, settings: "Settings | None" = None) -> None:
     """`connect` until SIGTERM or SIGINT, then drains and returns: the main of a service's process."""
     asyncio.run(_run(services, url, settings))
 
 
-async def _run(services: Sequence[Service[Any]], url: str | None, settings: Settings | None) -> None:
+async def _run(services: Sequence[Service[Any]], url: str | None, settings: "Settings | None") -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,7 +62,9 @@ async def _run(services: Sequence[Service[Any]], url: str | None, settings: Sett
 
 
 @asynccontextmanager
-async def _running(services: Sequence[Service[Any]], url: str | None, settings: Settings | None) -> AsyncIterator[Bus]:
+async def _running(
+    services: Sequence[Service[Any]], url: str | None, settings: "Settings | None"
+) -> AsyncIterator[Bus]:
     settings, durable = _settle(settings, url)
     runtime = _Runtime(services, settings, durable)
     try:
@@ -75,9 +79,12 @@ async def _running(services: Sequence[Service[Any]], url: str | None, settings: 
         await runtime.aclose()
 
 
-def _settle(settings: Settings | None, url: str | None) -> tuple[Settings, bool]:
+def _settle(settings: "Settings | None", url: str | None) -> "tuple[Settings, bool]":
     """The settings in force, and whether anybody chose a broker."""
-    settings = Settings.load() if settings is None else settings
+    if settings is None:
+        from unimsg.config import Settings  # not above: it needs pydantic, which takes long to import
+
+        settings = Settings.load()
     if url is not None:
         return settings.with_url(url), True
     if settings.brokers:
@@ -91,7 +98,7 @@ def _settle(settings: Settings | None, url: str | None) -> tuple[Settings, bool]
 class _Runtime:
     """What runs inside one `connect` block."""
 
-    def __init__(self, services: Sequence[Service[Any]], settings: Settings, durable: bool) -> None:
+    def __init__(self, services: Sequence[Service[Any]], settings: "Settings", durable: bool) -> None:
         self._services = services
         self._settings = settings
         self._durable = durable
@@ -141,7 +148,7 @@ class _Runtime:
 
     def _consumer(self, service: Service[Any], handler: Handler, state: object) -> Consumer:
         route: Route = self._routes.get(handler.channel)
-        configured = self._settings.handlers.get(handler.source, HandlerSettings())
+        configured = self._settings.handler(handler.source)
         concurrency = configured.concurrency or handler.concurrency
         return Consumer(
             handler.source,
@@ -167,7 +174,7 @@ async def _all(coroutines: Any) -> None:  # an iterable of coroutines of any res
             raise result
 
 
-def _check_handler_names(settings: Settings, handlers: Sequence[Handler]) -> None:
+def _check_handler_names(settings: "Settings", handlers: Sequence[Handler]) -> None:
     """A shared file may configure handlers of other programs, so only what is nearly one of ours is a mistake."""
     names = [handler.source for handler in handlers]
     for name in settings.handlers:

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import Broker, Brokers
 from unimsg._message import CONTENT_TYPE, check_headers, check_id, check_key, new_id, now
 from unimsg._publisher import Publisher
 from unimsg.adapter import Address, Kind, Wanted, Wire
 from unimsg.channel import Channel
-from unimsg.config import Settings
 from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, EncodeError, PublishRejected
-from unimsg.options import ChannelOptions, validated
+
+if TYPE_CHECKING:
+    from unimsg.config import Settings
+    from unimsg.options import ChannelOptions
 
 DEFAULT_PARTITIONS = 8
 DEFAULT_MAX_BODY = 1_000_000
@@ -20,7 +22,7 @@ DEFAULT_MAX_BODY = 1_000_000
 class Route:
     """One channel on one broker."""
 
-    def __init__(self, channel: Channel[Any, Any], broker: Broker, name: str, options: ChannelOptions) -> None:
+    def __init__(self, channel: Channel[Any, Any], broker: Broker, name: str, options: "ChannelOptions") -> None:
         self.channel = channel
         self.broker = broker
         # Only brokers that have partitions have an option for them; an ordered address needs a count on all.
@@ -134,7 +136,7 @@ class Route:
 class Routes:
     """All channels that a bus has used or handles."""
 
-    def __init__(self, settings: Settings, brokers: Brokers) -> None:
+    def __init__(self, settings: "Settings", brokers: Brokers) -> None:
         self._settings = settings
         self._brokers = brokers
         self._routes: dict[Channel[Any, Any], Route] = {}
@@ -166,8 +168,10 @@ class Routes:
         self._routes[channel] = route
         return route
 
-    def _options(self, channel: Channel[Any, Any], broker: Broker, configured: dict[str, Any]) -> ChannelOptions:
+    def _options(self, channel: Channel[Any, Any], broker: Broker, configured: dict[str, Any]) -> "ChannelOptions":
         """Those in code that are for this broker, then those of the configuration, which win."""
+        from unimsg.options import validated  # not above: it needs pydantic, which takes long to import
+
         model = broker.adapter.options_type
         values: dict[str, Any] = {}
         for option in channel.options:

@@ -1,14 +1,18 @@
 """Who creates what: `create`, `verify` or `off`, decided once per channel and process."""
 
+from typing import TYPE_CHECKING
+
 from unimsg.adapter import Adapter, Address, Wanted
-from unimsg.config import Topology
 from unimsg.errors import TopologyError
+
+if TYPE_CHECKING:
+    from unimsg.config import Topology
 
 
 class Preparation:
     """Makes sure, as the configuration says, that the channels of one broker exist."""
 
-    def __init__(self, adapter: Adapter, topology: Topology) -> None:
+    def __init__(self, adapter: Adapter, topology: "Topology") -> None:
         self._adapter = adapter
         self._topology = topology
         self._done: set[Address] = set()

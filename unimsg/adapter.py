@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from unimsg.errors import PublishError, UnimsgError
-from unimsg.options import BrokerOptions, ChannelOptions
+
+if TYPE_CHECKING:
+    from unimsg.options import BrokerOptions, ChannelOptions
 
 __all__ = [
     "Adapter",
@@ -159,7 +161,7 @@ class Capabilities:
 class Wanted:
     """What a channel should be, beside its address."""
 
-    options: ChannelOptions | None = None
+    options: "ChannelOptions | None" = None
     """This broker's own typed options; None: its defaults."""
     start: datetime | None = None
     """Where a subscription that does not exist yet begins; None: with what is sent after `ensure` returned."""
@@ -281,7 +283,7 @@ class Adapter(ABC):
     attribute_prefix: ClassVar[str] = "ce-"
     """Before the names of CloudEvents attributes among the headers, as the broker's CloudEvents binding has it."""
     capabilities: Capabilities = Capabilities()
-    options_type: ClassVar[type[ChannelOptions]]
+    options_type: "ClassVar[type[ChannelOptions]]"
     """The model of this broker's options per channel."""
 
     @classmethod
@@ -357,3 +359,12 @@ class Adapter(ABC):
     async def aclose(self, *, timeout: float) -> None:
         """Closes receivers that are still open, flushes, disconnects. Idempotent, bounded by `timeout` seconds, never
         raises for a dead broker."""
+
+
+def __getattr__(name: str) -> Any:  # a class of the module below
+    """The options' models are imported when they are asked for: pydantic takes longer to import than all of unimsg."""
+    if name in ("BrokerOptions", "ChannelOptions"):
+        from unimsg import options
+
+        return getattr(options, name)
+    raise AttributeError(name)

@@ -3,7 +3,7 @@
 import re
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from typing_extensions import TypeForm
 from typing_extensions import TypeVar as TypeVarWithDefault
@@ -11,7 +11,9 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 from unimsg._message import Kind
 from unimsg.codecs import Binary, Codec, default_codec
 from unimsg.errors import ConfigurationError, DecodeError, EncodeError
-from unimsg.options import ChannelOptions
+
+if TYPE_CHECKING:
+    from unimsg.options import ChannelOptions
 
 __all__ = ["Channel", "Queue", "Topic", "check_name", "message"]
 
@@ -60,14 +62,13 @@ class Channel(Generic[Body, Reply]):
         ordered: bool,
         kind: Kind,
         codec: Codec[Any] | Sequence[Codec[Any]] | None,
-        options: Sequence[ChannelOptions],
+        options: "Sequence[ChannelOptions]",
     ) -> None:
         check_name(name)
         if kind not in get_args(Kind):
             raise ConfigurationError(f"{name}: kind must be one of {', '.join(get_args(Kind))}, not {kind!r}")
-        for option in options:
-            if not isinstance(option, ChannelOptions):
-                raise ConfigurationError(f"{name}: options= takes ChannelOptions, not a {type(option).__name__}")
+        if options:
+            _check_options(name, options)
         self.name = name
         self.ordered = ordered or key is not None
         self.kind: Kind = kind
@@ -153,7 +154,7 @@ class Queue(Channel[Body, Reply]):
         ordered: bool = False,
         kind: Kind = "command",
         codec: Codec[Body] | Sequence[Codec[Body]] | None = None,
-        options: Sequence[ChannelOptions] = (),
+        options: "Sequence[ChannelOptions]" = (),
     ) -> None:
         super().__init__(name, body, key=key, ordered=ordered, kind=kind, codec=codec, options=options)
 
@@ -175,7 +176,7 @@ class Topic(Channel[Body, Reply]):
         ordered: bool = False,
         kind: Kind = "event",
         codec: Codec[Body] | Sequence[Codec[Body]] | None = None,
-        options: Sequence[ChannelOptions] = (),
+        options: "Sequence[ChannelOptions]" = (),
     ) -> None:
         super().__init__(name, body, key=key, ordered=ordered, kind=kind, codec=codec, options=options)
 
@@ -197,6 +198,14 @@ def check_short_name(what: str, name: str) -> None:
         raise ConfigurationError(f"{what} name {name!r} must be 2 to 60 of a-z 0-9 - and begin with a letter")
     if what == "subscription" and _DERIVED.fullmatch(name):
         raise ConfigurationError(f"subscription name {name!r} is reserved: the library derives its own names with it")
+
+
+def _check_options(channel: str, options: Sequence[Any]) -> None:
+    from unimsg.options import ChannelOptions  # not above: it needs pydantic, which takes long to import
+
+    for option in options:
+        if not isinstance(option, ChannelOptions):
+            raise ConfigurationError(f"{channel}: options= takes ChannelOptions, not a {type(option).__name__}")
 
 
 class _BodyKind:

@@ -11,8 +11,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 
+from unimsg._suggestion import suggestion
 from unimsg.errors import ConfigurationError
-from unimsg.options import explain, suggestion
+from unimsg.options import BrokerOptions, explain
 
 __all__ = ["BrokerSettings", "ChannelSettings", "HandlerSettings", "Settings", "Topology"]
 
@@ -33,6 +34,12 @@ class BrokerSettings(BaseModel):
     password: SecretStr | None = None
     password_file: str | None = None
     password_env: str | None = None
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds for the first connection, as the adapter's options will have it."""
+        extra = (self.model_extra or {}).get("connect_timeout", BrokerOptions.model_fields["connect_timeout"].default)
+        return float(extra)
 
     @model_validator(mode="before")
     @classmethod
@@ -189,6 +196,10 @@ class Settings(BaseModel):
         for settings in found:
             merged = _merge(merged, settings.model_dump(exclude_unset=True))
         return ChannelSettings(**merged)
+
+    def handler(self, source: str) -> HandlerSettings:
+        """What is said about a handler, named `channel` or `topic/subscription`."""
+        return self.handlers.get(source, HandlerSettings())
 
     def check_channel_names(self, names: list[str]) -> None:
         """Raises ConfigurationError if a variable of the environment fits two of these channels."""

@@ -1,11 +1,11 @@
 """Typed options: of a broker (from its URL and its configuration table) and of a channel."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from unimsg._suggestion import suggestion
 from unimsg.errors import ConfigurationError
 
 
@@ -77,12 +77,3 @@ def explain(model: type[BaseModel], where: str, error: ValidationError) -> str:
         else:
             lines.append(f"{name}: {item['msg']}")
     return "; ".join(lines)
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """ ", did you mean …?" for a misspelt name; the list of what there is for any other."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known: {', '.join(known)}" if known else ""

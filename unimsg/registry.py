@@ -1,11 +1,15 @@
 """Which adapter serves a URL."""
 
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
+from unimsg._suggestion import suggestion
 from unimsg.adapter import Adapter
-from unimsg.config import BrokerSettings
 from unimsg.errors import ConfigurationError
-from unimsg.options import suggestion
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from unimsg.config import BrokerSettings
 
 __all__ = ["adapter_for", "register"]
 
@@ -25,7 +29,7 @@ def register(scheme: str, adapter: type[Adapter] | None) -> None:
         _registered[scheme] = adapter
 
 
-def adapter_for(name: str, broker: BrokerSettings) -> Adapter:
+def adapter_for(name: str, broker: "BrokerSettings") -> Adapter:
     """The adapter of a configured broker, not connected. No network.
 
     Raises:
@@ -40,6 +44,8 @@ def adapter_for(name: str, broker: BrokerSettings) -> Adapter:
 def _find(scheme: str, name: str) -> type[Adapter]:
     if scheme in _registered:
         return _registered[scheme]
+    from importlib.metadata import entry_points  # slow to import, and only needed here
+
     installed = {entry.name: entry for entry in entry_points(group=GROUP)}
     if scheme not in installed:
         hint = suggestion(scheme, [*installed, *_registered])
@@ -47,7 +53,7 @@ def _find(scheme: str, name: str) -> type[Adapter]:
     return _load(installed[scheme])
 
 
-def _load(entry: EntryPoint) -> type[Adapter]:
+def _load(entry: "EntryPoint") -> type[Adapter]:
     try:
         adapter: type[Adapter] = entry.load()
     except ImportError as error:
