@@ -1,11 +1,12 @@
 """Help with misspelt names."""
 
-import difflib
 from collections.abc import Iterable
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """ ", did you mean …?" for a misspelt name; the list of what there is for any other."""
+    import difflib  # only needed where something is wrong already
+
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     if close:
