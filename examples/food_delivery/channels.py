@@ -1,0 +1,65 @@
+"""What the services tell each other. All of them import this module, and nothing else of each other."""
+
+from dataclasses import dataclass
+
+import unimsg
+
+
+@dataclass(frozen=True)
+class PlaceOrder:
+    order: str
+    customer: str
+    dishes: list[str]
+
+
+@dataclass(frozen=True)
+class OrderPlaced:
+    order: str
+    customer: str
+    dishes: list[str]
+    cents: int
+
+
+@dataclass(frozen=True)
+class RefundOrder:
+    order: str
+    cents: int
+
+
+# Where one channel carries several kinds of body, each has a name of its own on the wire.
+@unimsg.message("food.order-refused")
+@dataclass(frozen=True)
+class OrderRefused:
+    order: str
+    why: str
+
+
+@unimsg.message("food.order-paid")
+@dataclass(frozen=True)
+class OrderPaid:
+    order: str
+    cents: int
+
+
+@unimsg.message("food.order-cooked")
+@dataclass(frozen=True)
+class OrderCooked:
+    order: str
+
+
+@unimsg.message("food.order-refunded")
+@dataclass(frozen=True)
+class OrderRefunded:
+    order: str
+    cents: int
+
+
+Update = OrderRefused | OrderPaid | OrderCooked | OrderRefunded
+
+# Commands: each message goes to one receiver. The key keeps a customer's orders in the order they were placed.
+place_order = unimsg.Queue("food.place-order", PlaceOrder, key=lambda order: order.customer)
+refund_order = unimsg.Queue("food.refund-order", RefundOrder)
+
+# Events: each message goes to every subscription, and to one receiver of each.
+order_placed = unimsg.Topic("food.order-placed", OrderPlaced)
+order_updates = unimsg.Topic("food.order-updates", Update, key=lambda update: update.order)
