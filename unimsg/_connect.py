@@ -25,6 +25,7 @@ log = logging.getLogger("unimsg")
 
 CLOSE_TIMEOUT = 10.0
 """Seconds for the last confirmations and for closing connections."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 CLIENT = "client"
 """The source of messages that no service sends."""
 
@@ -53,12 +54,14 @@ def run(*services: Service[Any], url: str | None = None, settings: "Settings | N
 async def _run(services: Sequence[Service[Any]], url: str | None, settings: "Settings | None") -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends asyncio.run by itself
             loop.add_signal_handler(number, stop.set)
     async with connect(*services, url=url, settings=settings):
         await stop.wait()
-        log.info("draining")
+        log.info("draining; a second signal ends the process at once")
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 @asynccontextmanager
@@ -143,7 +146,7 @@ class _Runtime:
         self._closed = True
         with contextlib.suppress(TimeoutError):  # each message that waits has a deadline of its own, and its error
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await _all(publisher.drain() for publisher in self._routes.publishers())
+                await _all(route.aclose() for route in self._routes)
         await self._brokers.aclose(CLOSE_TIMEOUT)
 
     def _consumer(self, service: Service[Any], handler: Handler, state: object) -> Consumer:

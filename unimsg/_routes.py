@@ -1,7 +1,7 @@
 """Where a declared channel lives: its broker, its address there, and how its messages are made."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import Broker, Brokers
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PARTITIONS = 8
 DEFAULT_MAX_BODY = 1_000_000
+OPEN_TIMEOUT = 30.0
+"""Seconds for making a channel. A sender's own timeout ends its wait earlier."""
 
 
 class Route:
@@ -40,6 +42,7 @@ class Route:
             )
         self._attributes: dict[tuple[str, str, str], dict[str, str]] = {}
         self._publisher: Publisher | None = None
+        self._opening: asyncio.Task[Publisher] | None = None
 
     def subscription(self, name: str | None) -> Address:
         """The address that a handler reads."""
@@ -90,19 +93,31 @@ class Route:
             PublishRejected: the broker cannot be reached: nothing was sent.
             TopologyError, CapabilityError, PermissionDenied: as `Adapter.ensure`.
         """
-        if self._publisher is None:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self.broker.connect()
-                    await self.broker.preparation.prepare(self.address, self.wanted, timeout=timeout)
-            except (ConnectError, TimeoutError) as error:
-                raise PublishRejected(
-                    f"{self.channel.name}: not sent: {error or 'its broker did not answer in time'}",
-                    channel=self.channel.name,
-                    message_id=message_id,
-                ) from error
-            if self._publisher is None:  # another sender may have been faster
-                self._publisher = Publisher(self.broker.adapter, self.address)
+        if self._opening is None or (self._opening.done() and self._publisher is None):
+            self._opening = asyncio.create_task(self._open())
+        try:
+            async with asyncio.timeout(timeout):
+                # Shared, so that concurrent first messages go on in the order in which they came.
+                return await asyncio.shield(self._opening)
+        except (ConnectError, TimeoutError) as error:
+            raise PublishRejected(
+                f"{self.channel.name}: not sent: {error or 'its broker did not answer in time'}",
+                channel=self.channel.name,
+                message_id=message_id,
+            ) from error
+
+    async def aclose(self) -> None:
+        """Waits until every message has its outcome."""
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        if self._publisher is not None:
+            await self._publisher.drain()
+
+    async def _open(self) -> Publisher:
+        await self.broker.connect()
+        await self.broker.preparation.prepare(self.address, self.wanted, timeout=OPEN_TIMEOUT)
+        self._publisher = Publisher(self.broker.adapter, self.address)
         return self._publisher
 
     @property
@@ -150,8 +165,8 @@ class Routes:
         route = self._routes.get(channel)
         return route if route is not None else self._make(channel)
 
-    def publishers(self) -> list[Publisher]:
-        return [p for route in self._routes.values() if (p := route.open_publisher) is not None]
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes.values())
 
     def _make(self, channel: Channel[Any, Any]) -> Route:
         settings = self._settings.channel(channel.name)
