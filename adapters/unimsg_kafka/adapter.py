@@ -1,0 +1,250 @@
+"""unimsg's port on Apache Kafka: connecting, topology, and the way to the parts that send and receive."""
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Self
+from urllib.parse import parse_qsl, urlsplit
+
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]  # aiokafka has no py.typed
+from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
+
+from unimsg.adapter import (
+    Adapter,
+    AdapterHealth,
+    Address,
+    Capabilities,
+    ChannelMissing,
+    Kind,
+    Operations,
+    Receiver,
+    Wanted,
+    Wire,
+)
+from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, PublishError, Refused, TopologyError
+from unimsg_kafka import positions
+from unimsg_kafka.clients import Clients, Server
+from unimsg_kafka.errors import UNREACHABLE, describe
+from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
+from unimsg_kafka.operations import KafkaOperations, options_of
+from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
+from unimsg_kafka.publisher import Publisher
+from unimsg_kafka.receiver import KafkaReceiver
+from unimsg_kafka.topics import Topics, persist, wanted_partitions
+from unimsg_kafka.wire import Record, encode, topic_of
+
+__all__ = ["KafkaAdapter"]
+
+_PORT = 9092
+_PULSE = 3.0
+
+
+class KafkaAdapter(Adapter):
+    broker = "kafka"
+    attribute_prefix = "ce_"
+    capabilities = Capabilities(max_delay=0.0, max_body=16 * 1024 * 1024)
+    options_type = KafkaOptions
+
+    def __init__(self, servers: Sequence[Server], options: KafkaBrokerOptions, *, tls: bool) -> None:
+        self._servers = servers
+        self._options = options
+        self._tls = tls
+        self._receivers: list[KafkaReceiver | InboxReceiver] = []
+        self._connection: _Connection | None = None
+
+    @classmethod
+    def from_url(cls, url: str, options: Mapping[str, object]) -> Self:
+        parts = urlsplit(url)
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # whatever stands before it may be secret
+        user, at, hosts = parts.netloc.rpartition("@")
+        if ":" in user:
+            raise ConfigurationError(f"{where}: no password in the URL: set password_file or password_env")
+        if parts.path.strip("/"):
+            raise ConfigurationError(f"{where}: a Kafka URL has no path: kafka://host:9092,host2:9092")
+        values: dict[str, object] = {**dict(parse_qsl(parts.query)), **options}
+        if at:
+            values.setdefault("username", user)
+        read = KafkaBrokerOptions.read(where, values)
+        servers = [_server(where, host) for host in hosts.split(",")]
+        tls = parts.scheme == "kafkas"
+        if read.tls is not None and not tls:
+            raise ConfigurationError(f"{where}: tls is given: use kafkas://")
+        if read.sasl == "plain" and not tls and not all(_is_local(host) for host, _ in servers):
+            raise ConfigurationError(f"{where}: sasl = plain shows the password: use kafkas:// or scram-sha-512")
+        return cls(servers, read, tls=tls)
+
+    async def connect(self, *, timeout: float) -> None:
+        clients = Clients(self._servers, self._options, tls=self._tls)
+        try:
+            async with asyncio.timeout(timeout):
+                await clients.probe(timeout)
+                self._connection = _Connection(clients)
+                await self._connection.admin.start()
+        except TimeoutError as error:
+            await self.aclose(timeout=1.0)
+            raise ConnectError(f"kafka: {self._named()}: no answer within {timeout:g} s", reason="timeout") from error
+        except UNREACHABLE as error:
+            await self.aclose(timeout=1.0)
+            raise ConnectError(f"kafka: {self._named()}: {describe(error)}", reason="protocol") from error
+        self._connection.watch()
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        for need, value in (("start", wanted.start), ("history", wanted.history)):
+            if value is not None:
+                raise CapabilityError(f"kafka: {address.name}: {need} is not supported yet: leave it out")
+        options = options_of(wanted)
+        self._remember(address, options)
+        if address.kind is not Kind.INBOX:
+            await persist(lambda: self._ensure(address, options), "create", address.name, timeout=timeout)
+
+    async def send(
+        self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
+    ) -> Sequence[PublishError | None]:
+        if delay > 0:
+            raise ValueError("kafka delays nothing by itself: capabilities.max_delay is 0")
+        keyed = address.channel if address.kind is Kind.INBOX else None
+        records = [(wire.id, keyed or wire.key, _encoded(wire, address)) for wire in messages]
+        return await self._open.publisher.send(address.name, topic_of(address), records, timeout)
+
+    async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> Receiver:
+        receiver = await persist(
+            lambda: self._receiver(address, prefetch, grace), "receive from", address.name, timeout=timeout
+        )
+        self._receivers = [one for one in self._receivers if not one.closed]
+        self._receivers.append(receiver)
+        return receiver
+
+    def health(self) -> AdapterHealth:
+        connection = self._connection
+        if connection is None:
+            return AdapterHealth(connected=False, problems=["not connected"])
+        problems = [text for text in (connection.problem, connection.publisher.problem) if text is not None]
+        receivers = [receiver.health() for receiver in self._receivers if not receiver.closed]
+        return AdapterHealth(connection.problem is None, problems, receivers)
+
+    def operations(self) -> Operations:
+        return KafkaOperations(self._open.admin, self._open.topics)
+
+    async def aclose(self, *, timeout: float) -> None:
+        connection, self._connection = self._connection, None
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.gather(*(receiver.aclose() for receiver in self._receivers))
+                if connection is not None:
+                    await connection.aclose(timeout)
+        except TimeoutError:
+            if connection is not None:
+                await connection.aclose(1.0)
+
+    @property
+    def _open(self) -> "_Connection":
+        if self._connection is None:
+            raise ConnectError(f"kafka: {self._named()}: not connected", reason="refused")
+        return self._connection
+
+    async def _ensure(self, address: Address, options: KafkaOptions) -> None:
+        parts = self._open
+        partitions = wanted_partitions(address, options) or DEFAULT_PARTITIONS
+        topic = await parts.topics.make(address.channel, options, partitions)
+        differences = await parts.topics.differences(topic, address, options)
+        if differences:
+            found = "; ".join(f"{one.what}: found {one.found}, wanted {one.wanted}" for one in differences)
+            raise TopologyError(
+                f"kafka: {found}: declare {address.channel} as it is, or change the topic with Kafka's own tools "
+                "(other partitions move keys: drain it first)"
+            )
+        if address.subscription:
+            await positions.begin(parts.clients, parts.admin, parts.topics, address.name, topic)
+
+    async def _receiver(self, address: Address, prefetch: int, grace: float) -> "KafkaReceiver | InboxReceiver":
+        parts = self._open
+        receiver: KafkaReceiver | InboxReceiver
+        if address.kind is Kind.INBOX:
+            replies = await parts.topics.make(topic_of(address), REPLY_OPTIONS, REPLY_PARTITIONS)
+            receiver = InboxReceiver(parts.clients, parts.topics, replies, address, prefetch=prefetch)
+        else:
+            topic = await parts.topics.find(address.channel)
+            if topic is None:
+                raise ChannelMissing(f"kafka: topic {address.channel} does not exist")
+            await positions.may_read(parts.admin, address.name, topic)
+            session = self._options.session_timeout
+            receiver = KafkaReceiver(
+                parts.clients, parts.admin, topic, address, prefetch=prefetch, grace=grace, session=session
+            )
+        await receiver.open()
+        return receiver
+
+    def _remember(self, address: Address, options: KafkaOptions) -> None:
+        """How to send to it: nothing on the broker says so."""
+        publisher = self._open.publisher
+        publisher.compressions[topic_of(address)] = options.compression
+        publisher.forget(topic_of(address))
+
+    def _named(self) -> str:
+        return ",".join(f"{host}:{port}" for host, port in self._servers)
+
+
+class _Connection:
+    """What exists once a cluster was reached."""
+
+    def __init__(self, clients: Clients) -> None:
+        self.clients = clients
+        self.admin: AIOKafkaAdminClient = clients.admin()
+        self.topics = Topics(clients, self.admin)
+        self.publisher = Publisher(clients, self.topics)
+        self.problem: str | None = None
+        self._pulse: asyncio.Task[None] | None = None
+
+    def watch(self) -> None:
+        """Begins to ask the cluster whether it is there: aiokafka's clients reconnect by themselves and tell nobody."""
+        self._pulse = asyncio.create_task(self._beat())
+
+    async def aclose(self, timeout: float) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+            await asyncio.wait([self._pulse])
+        await self.publisher.aclose(timeout)
+        with contextlib.suppress(*UNREACHABLE):
+            async with asyncio.timeout(timeout):
+                await self.topics.aclose()
+                await self.admin.close()
+
+    async def _beat(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_PULSE):
+                    await self.admin._send_request(MetadataRequest([]))
+                self.problem = None
+            except UNREACHABLE as error:
+                self.problem = f"the cluster does not answer: {describe(error)}"
+            await asyncio.sleep(_PULSE)
+
+
+def _encoded(wire: Wire, address: Address) -> Record | PublishError:
+    try:
+        return encode(wire, address)
+    except UnicodeEncodeError as error:
+        refused = Refused(f"kafka: {address.name}: no UTF-8: {error.reason}", channel=address.name, message_id=wire.id)
+        refused.__cause__ = error
+        return refused
+
+
+def _server(where: str, text: str) -> Server:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    if not host:
+        raise ConfigurationError(f"{where}: a host is missing: kafka://host:9092,host2:9092")
+    return host, port or _PORT
+
+
+def _is_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

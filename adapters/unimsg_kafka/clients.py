@@ -1,0 +1,239 @@
+"""aiokafka's clients of one cluster: made alike, kept from creating topics, and ended within a time."""
+
+import asyncio
+import contextlib
+import random
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
+    AIOKafkaConsumer,
+    AIOKafkaProducer,
+    TopicPartition,
+)
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
+from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]
+from aiokafka.conn import create_conn  # type: ignore[import-untyped]
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+from aiokafka.protocol.group import LeaveGroupRequest  # type: ignore[import-untyped]
+from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
+
+from unimsg.errors import ConfigurationError, ConnectError
+from unimsg.options import Tls
+from unimsg_kafka.errors import UNREACHABLE, connect_error
+from unimsg_kafka.options import KafkaBrokerOptions
+
+Server = tuple[str, int]
+REQUEST_TIMEOUT = 30.0
+"""Seconds for one answer. Longer than the deadline of a usual send, because aiokafka fails a batch that is older than
+this while its partition has no leader."""
+METADATA_AGE = 10.0
+"""Seconds after which a client looks again for topics, partitions and leaders: deleted topics are seen by it."""
+
+
+class Clients:
+    """Makes clients with one set of addresses and credentials."""
+
+    def __init__(self, servers: Sequence[Server], options: KafkaBrokerOptions, *, tls: bool) -> None:
+        self._servers = servers
+        self._sasl = options.sasl
+        self._security: dict[str, Any] = {  # Any: aiokafka's keyword arguments, of several types
+            "security_protocol": ("SASL_" if options.sasl else "") + ("SSL" if tls else "PLAINTEXT"),
+            "ssl_context": _context(options.tls) if tls else None,
+        }
+        if options.sasl and options.password:
+            self._security |= {
+                "sasl_mechanism": options.sasl.upper(),
+                "sasl_plain_username": options.username,
+                "sasl_plain_password": options.password.get_secret_value(),
+            }
+        self._common = self._security | {
+            "bootstrap_servers": [_text(server) for server in servers],
+            "request_timeout_ms": int(REQUEST_TIMEOUT * 1000),
+            "metadata_max_age_ms": int(METADATA_AGE * 1000),
+        }
+
+    def producer(self, **settings: object) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(**self._common, enable_idempotence=True, **settings)
+        _create_no_topics(producer.client)
+        return producer
+
+    def consumer(self, **settings: object) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(**self._common, enable_auto_commit=False, **settings)
+        _create_no_topics(consumer._client)
+        return consumer
+
+    def admin(self) -> AIOKafkaAdminClient:
+        admin = AIOKafkaAdminClient(**self._common)
+        _create_no_topics(admin._client)
+        return admin
+
+    async def probe(self, timeout: float) -> None:
+        """Looks whether a server of the list and the brokers that it names can be used. aiokafka's own clients have
+        one text for every cause.
+
+        Raises:
+            ConnectError, AuthenticationError: why the first server of the list cannot be used.
+        """
+        failures: list[ConnectError] = []
+        each = timeout / len(self._servers)
+        for server in self._servers:
+            try:
+                async with asyncio.timeout(each):
+                    brokers = await self._look(server)
+                    for broker in brokers - {server}:
+                        await self._look(broker, f"the address that {_text(server)} advertises")
+            except ConnectError as error:
+                failures.append(error)
+            except TimeoutError:
+                failures.append(ConnectError(f"kafka: {_text(server)}: no answer in {each:g} s", reason="timeout"))
+            else:
+                # Clients try them in this order, and a dead first one costs each new client its whole timeout.
+                servers = sorted(self._servers, key=lambda other: other != server)
+                self._common["bootstrap_servers"] = [_text(other) for other in servers]
+                return
+        raise failures[0]
+
+    async def _look(self, server: Server, why: str = "") -> set[Server]:
+        """The brokers that a server names."""
+        connection = None
+        try:
+            connection = await create_conn(*server, **self._security)
+            # A listener that wants a login answers the look for versions and closes at the first real request.
+            reply = await connection.send(MetadataRequest([]))
+        except (*UNREACHABLE, EOFError, ValueError, AssertionError) as error:  # the last three: no Kafka on that port
+            plain = self._security["ssl_context"] is None
+            tls_behind = plain and connection is None and not isinstance(error, OSError) and await _speaks_tls(server)
+            where = _text(server) + (f" ({why})" if why else "")
+            greeted = connection is not None
+            raise connect_error(error, where, sasl=self._sasl, tls_behind=tls_behind, greeted=greeted) from error
+        finally:
+            if connection is not None:
+                connection.close()
+        return {(str(broker[1]), int(broker[2])) for broker in reply.brokers}
+
+
+async def stop_producer(producer: AIOKafkaProducer, timeout: float) -> None:
+    """Flushes and closes within `timeout` seconds; what is unanswered then is given up. `stop()` alone waits for its
+    batches without end."""
+    try:
+        async with asyncio.timeout(timeout):
+            await producer.stop()
+    except UNREACHABLE:
+        await _abandon(producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """Ends a producer that cannot flush. The sender goes first: it would connect and send again. Its requests fail with
+    their connections, and what then waits for metadata is let go."""
+    sender, client = producer._sender, producer.client
+    if sender.sender_task is not None:
+        sender.sender_task.cancel()
+    await client.close()
+    if client._md_update_fut is not None and not client._md_update_fut.done():
+        client._md_update_fut.set_result(False)
+    if sender.sender_task is not None:
+        await asyncio.wait([sender.sender_task], timeout=1.0)
+        sender.sender_task.cancel()
+    for partition in list(producer._message_accumulator._batches):
+        withdraw(producer, partition, KafkaError("the producer is closed"))
+    producer._message_accumulator.fail_all(KafkaError("the producer is closed"))
+    await client.close()
+
+
+def withdraw(producer: AIOKafkaProducer, partition: TopicPartition, error: KafkaError) -> bool:
+    """Takes the batch of a partition back from a producer that waits to send it again, as aiokafka does with one that
+    has expired. False: it is not waiting just now."""
+    accumulator = producer._message_accumulator
+    if not accumulator._batches.get(partition):
+        return False
+    accumulator._pop_batch(partition).failure(error)
+    return True
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, timeout: float) -> None:
+    """Leaves the group and closes within `timeout` seconds. `stop()` alone waits for a rebalance, and so for the
+    handlers of all other members."""
+    try:
+        async with asyncio.timeout(timeout):
+            await consumer.stop()
+    except UNREACHABLE:
+        coordinator = consumer._coordinator
+        if getattr(coordinator, "member_id", None):
+            # On another connection: the broker answers nothing on this one before the rebalance is over.
+            with contextlib.suppress(*UNREACHABLE):
+                async with asyncio.timeout(1.0):
+                    leave = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+                    await admin._send_request(leave, await admin.find_coordinator(coordinator.group_id))
+        await _end_tasks(consumer)
+
+
+async def _end_tasks(consumer: AIOKafkaConsumer) -> None:
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher
+    names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
+    tasks = [task for name in names if (task := getattr(coordinator, name, None)) is not None]
+    for task in tasks:
+        task.cancel()
+    if fetcher is not None and not fetcher._closed:
+        await fetcher.close()
+    await consumer._client.close()
+    if tasks:
+        await asyncio.wait(tasks, timeout=1.0)
+
+
+def _create_no_topics(client: AIOKafkaClient) -> None:
+    """Makes the client's metadata requests say that the broker must not create what they name. aiokafka has no setting
+    for it, and every client asks for its topics again and again, also after one was deleted."""
+
+    async def update(cluster: Any, topics: Any) -> bool:  # Any: aiokafka is untyped
+        request = MetadataRequest(None if topics is None else list(topics), allow_auto_topic_creation=False)
+        nodes = [broker.nodeId for broker in client.cluster.brokers()]
+        random.shuffle(nodes)
+        for node in nodes:
+            connection = await client._get_conn(node)
+            if connection is None:
+                continue
+            try:
+                reply = await connection.send(request)
+            except UNREACHABLE:
+                continue
+            if reply.brokers:
+                cluster.update_metadata(reply)
+                return True
+        return False
+
+    client._metadata_update = update
+
+
+def _text(server: Server) -> str:
+    host, port = server
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _context(tls: Tls | None) -> ssl.SSLContext:
+    """
+    Raises:
+        ConfigurationError: a file cannot be read.
+    """
+    files = tls or Tls()
+    try:
+        context = ssl.create_default_context(cafile=files.ca_file)
+        if files.cert_file is not None:
+            context.load_cert_chain(files.cert_file, files.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"kafka: tls: cannot use ca_file, cert_file or key_file: {error}") from error
+    return context
+
+
+async def _speaks_tls(server: Server) -> bool:
+    """Whether a TLS handshake succeeds there. It verifies nothing: nothing is sent."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(2.0):
+            _, writer = await asyncio.open_connection(*server, ssl=context)
+    except (OSError, TimeoutError):
+        return False
+    writer.transport.abort()
+    return True

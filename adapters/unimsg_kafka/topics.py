@@ -1,0 +1,192 @@
+"""What topics there are, what they should be, and making them. Changes nothing that exists."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
+    AIOKafkaConsumer,
+    TopicPartition,
+)
+from aiokafka import errors as kafka
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
+
+from unimsg.adapter import Address, Difference
+from unimsg.backoff import Backoff
+from unimsg.errors import TopologyError
+from unimsg_kafka.clients import Clients
+from unimsg_kafka.errors import UNREACHABLE, operation_error
+from unimsg_kafka.options import KafkaOptions
+
+Result = TypeVar("Result")
+_ROOM_FOR_HEADERS = 64 * 1024
+_USUAL_LIMIT = 1_048_588  # the broker's message.max.bytes, unless it is configured
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    name: str
+    partitions: int
+    replication: int
+    led: bool
+    """Whether every partition has a leader, so that it can be written and read."""
+
+    @property
+    def all(self) -> list[TopicPartition]:
+        return [TopicPartition(self.name, number) for number in range(self.partitions)]
+
+
+class Topics:
+    """The topics of one cluster, through one admin client and one consumer that is in no group."""
+
+    def __init__(self, clients: Clients, admin: AIOKafkaAdminClient) -> None:
+        self._clients = clients
+        self._admin = admin
+        self._reader: AIOKafkaConsumer | None = None
+        self._reader_lock = asyncio.Lock()
+
+    async def find(self, name: str) -> Topic | None:
+        return await find(self._admin, name)
+
+    async def make(self, name: str, options: KafkaOptions, partitions: int) -> Topic:
+        """The topic, created if it does not exist; returns when it can be used. Several processes may do it at once."""
+        topic = await self.find(name)
+        if topic is None:
+            # -1: as many copies as the cluster's own default says. aiokafka wants an assignment beside it, even empty.
+            new = NewTopic(name, partitions, options.replication or -1, {} if options.replication is None else None)
+            new.topic_configs = _settings(options)
+            reply = await self._admin.create_topics([new], timeout_ms=10_000)
+            _, code, text = reply.topic_errors[0]
+            error = kafka.for_code(code)
+            if error is kafka.InvalidTopicError:
+                raise TopologyError(
+                    f"kafka: cannot create topic {name}: {text}: choose another name; "
+                    "Kafka takes '.' and '_' for the same in names"
+                )
+            if error not in (kafka.NoError, kafka.TopicAlreadyExistsError):
+                raise error(text or name)
+        backoff = Backoff(0.02, 0.2)
+        while topic is None or not topic.led:
+            await asyncio.sleep(backoff.next())
+            topic = await self.find(name)
+        return topic
+
+    async def differences(self, topic: Topic, address: Address, options: KafkaOptions) -> list[Difference]:
+        """How a topic differs from what is wanted: in what was given explicitly, and in what order needs."""
+        what, found = f"topic {topic.name}", []
+        partitions = wanted_partitions(address, options)
+        if partitions is not None and partitions != topic.partitions:
+            found.append(Difference(f"{what} partitions", str(partitions), str(topic.partitions)))
+        if options.replication is not None and options.replication != topic.replication:
+            found.append(Difference(f"{what} replication", str(options.replication), str(topic.replication)))
+        settings = _settings(options)
+        if settings:
+            real = await self._settings_of(topic.name, settings)
+            found += [
+                Difference(f"{what} {name}", value, real[name])
+                for name, value in settings.items()
+                if real.get(name) != value and not (name not in options.config and int(real[name]) >= int(value))
+            ]
+        return found
+
+    async def limit(self, name: str) -> int:
+        """Bytes of the largest batch that the topic takes; the usual limit where we may not ask."""
+        try:
+            real = await self._settings_of(name, ["max.message.bytes"])
+            return int(real["max.message.bytes"])
+        except (*UNREACHABLE, KeyError, ValueError):
+            return _USUAL_LIMIT
+
+    async def ends(self, topic: Topic) -> dict[TopicPartition, int]:
+        """The offset that the next record of each partition will have."""
+        return dict(await (await self._offsets()).end_offsets(topic.all))
+
+    async def beginnings(self, topic: Topic) -> dict[TopicPartition, int]:
+        """The offset of the oldest record that each partition still holds."""
+        return dict(await (await self._offsets()).beginning_offsets(topic.all))
+
+    async def aclose(self) -> None:
+        if self._reader is not None:
+            await self._reader.stop()
+
+    async def _offsets(self) -> AIOKafkaConsumer:
+        async with self._reader_lock:
+            if self._reader is None:
+                reader = self._clients.consumer()
+                try:
+                    await reader.start()
+                except BaseException:
+                    await reader.stop()
+                    raise
+                self._reader = reader
+        return self._reader
+
+    async def _settings_of(self, name: str, wanted: Any) -> dict[str, str]:  # Any: names, in any collection
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, configs=dict.fromkeys(wanted, ""))
+        (reply,) = await self._admin.describe_configs([resource])
+        code, text, _, _, entries = reply.resources[0]
+        if code:
+            raise kafka.for_code(code)(text or name)
+        return {entry[0]: entry[1] for entry in entries}
+
+
+async def find(admin: AIOKafkaAdminClient, name: str) -> Topic | None:
+    """The topic, or None if there is none; looking never creates it.
+
+    Raises:
+        KafkaError: the cluster does not answer, or does not say: not authorised, still being made.
+    """
+    request = MetadataRequest([name], allow_auto_topic_creation=False)
+    found = (await admin._send_request(request)).to_object()["topics"][0]
+    error = kafka.for_code(found["error_code"])
+    if error is kafka.UnknownTopicOrPartitionError:
+        return None
+    if error is not kafka.NoError:
+        raise error(name)
+    partitions = found["partitions"]
+    return Topic(
+        name,
+        partitions=len(partitions),
+        replication=min((len(partition["replicas"]) for partition in partitions), default=0),
+        led=bool(partitions) and all(partition["leader"] >= 0 for partition in partitions),
+    )
+
+
+def wanted_partitions(address: Address, options: KafkaOptions) -> int | None:
+    """The partition count that must be; None: any will do, because nothing depends on it."""
+    if address.ordered:
+        return address.partitions
+    return options.partitions if "partitions" in options.model_fields_set else None
+
+
+async def persist(operation: Callable[[], Awaitable[Result]], what: str, channel: str, *, timeout: float) -> Result:
+    """Does it, again while the cluster is unreachable or not ready: coordinators move, leaders are elected, a broker
+    restarts.
+
+    Raises:
+        UnimsgError: what stands in the way; ConnectError after `timeout` seconds.
+    """
+    backoff = Backoff()
+    last: BaseException = TimeoutError(f"no answer in {timeout:g} s")
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                try:
+                    return await operation()
+                except UNREACHABLE as error:
+                    if isinstance(error, kafka.BrokerResponseError) and not error.retriable:
+                        raise operation_error(error, what, channel) from error
+                    last = error
+                await asyncio.sleep(backoff.next())
+    except TimeoutError:
+        raise operation_error(last, what, channel) from last
+
+
+def _settings(options: KafkaOptions) -> Mapping[str, str]:
+    settings = dict(options.config)
+    if options.max_body is not None and options.max_body + _ROOM_FOR_HEADERS > _USUAL_LIMIT:
+        settings.setdefault("max.message.bytes", str(options.max_body + _ROOM_FOR_HEADERS))
+    return settings
