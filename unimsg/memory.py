@@ -34,6 +34,7 @@ from unimsg.adapter import (
     Wire,
 )
 from unimsg.errors import (
+    CapabilityError,
     ConfigurationError,
     MessageTooLarge,
     PublishError,
@@ -220,6 +221,7 @@ class MemoryAdapter(Adapter):
         if address.kind is Kind.INBOX:
             return
         _refuse_two_kinds(broker, address)
+        _refuse_history(address, wanted)
         subscriptions = broker.topics.setdefault(address.channel, {}) if address.kind is Kind.TOPIC else None
         if subscriptions is not None and address.subscription is None:
             return
@@ -412,6 +414,14 @@ def _new_line(address: Address, wanted: Wanted) -> _Line:
 def _put_late(line: _Line, wire: Wire) -> None:
     line.put(wire)
     line.pump()
+
+
+def _refuse_history(address: Address, wanted: Wanted) -> None:
+    if wanted.history is not None or wanted.start is not None:
+        raise CapabilityError(
+            f"memory: {address.name} must be replayable, and the broker in memory keeps no history: "
+            "declare the topic without history, or leave it on a broker that has it"
+        )
 
 
 def _refuse_two_kinds(broker: MemoryBroker, address: Address) -> None:
