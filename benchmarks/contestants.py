@@ -1,0 +1,84 @@
+"""Who is measured on which broker."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from benchmarks.rows import COUNTS, Row
+
+CONSUMING = frozenset({Row.CONSUME_1, Row.CONSUME_50})
+
+
+class Group(Enum):
+    UNIMSG = auto()
+    RAW = auto()
+    FASTSTREAM = auto()
+    WEAKER = auto()
+    """Shown, not compared: it keeps less than unimsg does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A contestant, by the place of its class: only its own process imports it."""
+
+    name: str
+    group: Group
+    path: str
+    rows: frozenset[Row] = frozenset(Row)
+    shares: Mapping[Row, float] = field(default_factory=dict)
+    """The part of a row's messages that it is given, where all would take it minutes. Figures are per message."""
+
+    def count(self, broker: str, row: Row, wanted: int | None) -> int:
+        return max(100, int((wanted or COUNTS[broker][row]) * self.shares.get(row, 1.0)))
+
+
+ENTRIES: Mapping[str, tuple[Entry, ...]] = {
+    "rabbitmq": (
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:Unimsg"),
+        Entry("aio-pika", Group.RAW, "benchmarks.raw_rabbitmq:AioPika"),
+        Entry("FastStream", Group.FASTSTREAM, "benchmarks.faststream_rabbitmq:FastStreamRabbit"),
+    ),
+    "kafka": (
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgWithKeys"),
+        Entry("aiokafka", Group.RAW, "benchmarks.raw_kafka:Aiokafka", frozenset(Row) - CONSUMING),
+        Entry("aiokafka, getmany + commit", Group.RAW, "benchmarks.raw_kafka:Aiokafka", CONSUMING),
+        Entry(
+            "aiokafka, commit each",
+            Group.RAW,
+            "benchmarks.raw_kafka:AiokafkaCommitEach",
+            CONSUMING,
+            {Row.CONSUME_1: 0.01, Row.CONSUME_50: 0.01},
+        ),
+        Entry(
+            "FastStream",
+            Group.FASTSTREAM,
+            "benchmarks.faststream_kafka:FastStreamKafka",
+            shares={Row.CONCURRENT: 0.2, Row.PIPELINE: 0.2, Row.CONSUME_1: 0.01, Row.CONSUME_50: 0.01},
+        ),
+        Entry(
+            "FastStream, batch",
+            Group.FASTSTREAM,
+            "benchmarks.faststream_kafka:FastStreamKafkaBatch",
+            CONSUMING,
+        ),
+        Entry(
+            "FastStream, auto commit",
+            Group.WEAKER,
+            "benchmarks.faststream_kafka:FastStreamKafkaAutoCommit",
+            CONSUMING,
+            {Row.CONSUME_1: 0.2, Row.CONSUME_50: 0.2},
+        ),
+    ),
+    "pubsub": (
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:Unimsg"),
+        Entry(
+            "google-cloud-pubsub",
+            Group.RAW,
+            "benchmarks.raw_pubsub:GooglePubSub",
+            shares={Row.EACH: 0.1},
+        ),
+    ),
+}
+
+CHECKS = {"rabbitmq": "benchmarks.raw_rabbitmq", "kafka": "benchmarks.raw_kafka", "pubsub": "benchmarks.raw_pubsub"}
+"""The module whose `read_back`, `unsettled` and `remove` look after every contestant of a broker."""

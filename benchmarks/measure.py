@@ -1,0 +1,134 @@
+"""Rounds: every contestant of a row once a round, each in a fresh interpreter; then medians and ratios."""
+
+import json
+import statistics
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from benchmarks.child import TIME_LIMIT, Job, Result
+from benchmarks.contestants import ENTRIES, Entry, Group
+from benchmarks.rows import Row
+
+GOAL_RAW = 0.8
+GOAL_FASTSTREAM = 1.0
+
+
+class Failed(Exception):
+    """A contestant crashed, lost or doubled messages, or did not end."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """All rounds of one contestant in one row."""
+
+    entry: Entry
+    rates: list[float] = field(default_factory=list)
+    """Messages a second."""
+    cpu: list[float] = field(default_factory=list)
+    """CPU microseconds a message, of the contestant's process."""
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+    def ratio(self, other: "Figures") -> float:
+        """How many times as fast as another: the median of the rounds' ratios, since the machine changes between
+        rounds more than within one."""
+        return statistics.median(mine / theirs for mine, theirs in zip(self.rates, other.rates, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class RowFigures:
+    row: Row
+    figures: Sequence[Figures]
+
+    def strongest(self, group: Group) -> Figures | None:
+        """Of several documented ways the fastest."""
+        return max((f for f in self.figures if f.entry.group is group), key=lambda f: f.rate, default=None)
+
+    @property
+    def problems(self) -> list[str]:
+        """Goals that unimsg misses in this row."""
+        unimsg = self.strongest(Group.UNIMSG)
+        found = []
+        for group, goal in ((Group.RAW, GOAL_RAW), (Group.FASTSTREAM, GOAL_FASTSTREAM)):
+            other = self.strongest(group)
+            if unimsg and other and (ratio := unimsg.ratio(other)) < goal:
+                found.append(f"{self.row.heading}: {ratio:.2f} of {other.entry.name}, the goal is {goal:g}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    rows: Sequence[Row]
+    rounds: int
+    count: int | None
+    only: str | None
+    """Measure the contestants whose names contain this."""
+    profiles: Path | None
+
+
+def measure(broker: str, url: str, plan: Plan, progress: Callable[[str], None]) -> list[RowFigures]:
+    """Raises Failed at the first contestant that does not do its work."""
+    return [_measure_row(broker, url, row, plan, progress) for row in plan.rows]
+
+
+def _measure_row(broker: str, url: str, row: Row, plan: Plan, progress: Callable[[str], None]) -> RowFigures:
+    all_figures = [
+        Figures(entry)
+        for entry in ENTRIES[broker]
+        if row in entry.rows and (plan.only is None or plan.only.lower() in entry.name.lower())
+    ]
+    for round in range(plan.rounds):
+        turn = round % max(1, len(all_figures))  # nobody is always the first
+        for figures in all_figures[turn:] + all_figures[:turn]:
+            entry = figures.entry
+            job = Job(
+                broker=broker,
+                url=url,
+                contestant=entry.path,
+                row=row,
+                channel=f"bench.{row.replace('-', '')}.{uuid.uuid4().hex[:12]}",
+                count=entry.count(broker, row, plan.count),
+                profiled=plan.profiles is not None,
+            )
+            result = _run(job)
+            rate, cpu = result.messages / result.seconds, result.cpu / result.messages * 1e6
+            figures.rates.append(rate)
+            figures.cpu.append(cpu)
+            progress(f"{broker} {row.heading}, round {round + 1}: {entry.name} {rate:,.0f}/s, {cpu:,.1f} µs")
+            if plan.profiles is not None:
+                _write_profile(plan.profiles, job, entry, result)
+    return RowFigures(row, all_figures)
+
+
+def _run(job: Job) -> Result:
+    what = f"{job.contestant} in {job.broker} {job.row}"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.child", json.dumps(asdict(job))],
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT + 40,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{what}: did not end in {TIME_LIMIT + 40:g} s") from None
+    if done.returncode:
+        raise Failed(f"{what}: ended with {done.returncode}\n{done.stderr[-3000:]}")
+    result = Result(**json.loads(done.stdout.splitlines()[-1]))
+    if result.problem:
+        raise Failed(f"{what}: {result.problem}\n{done.stderr[-3000:]}")
+    return result
+
+
+def _write_profile(folder: Path, job: Job, entry: Entry, result: Result) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "-".join("".join(c if c.isalnum() else " " for c in entry.name).lower().split())
+    (folder / f"{job.broker}-{job.row}-{name}.txt").write_text(
+        f"{result.messages} messages in {result.seconds:.3f} s under the profiler\n{result.profile}"
+    )

@@ -1,0 +1,84 @@
+"""aio-pika as its documentation uses it: robust connection, publisher confirms, a callback that acknowledges."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage, AbstractQueue
+
+from benchmarks.contestant import Arrivals, Contestant, Sender
+from benchmarks.rows import HEADERS, prefetch
+
+
+async def declare(channel: AbstractChannel, name: str) -> AbstractQueue:
+    return await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+
+
+class _Sender(Sender):
+    def __init__(self, exchange: AbstractExchange, queue: str) -> None:
+        self._exchange = exchange
+        self._queue = queue
+
+    async def send(self, body: bytes) -> None:
+        message = aio_pika.Message(
+            body,
+            headers=dict(HEADERS),
+            content_type="application/octet-stream",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        )
+        await self._exchange.publish(message, routing_key=self._queue, mandatory=True)
+
+
+class AioPika(Contestant):
+    @asynccontextmanager
+    async def sender(self) -> AsyncIterator[Sender]:
+        connection = await aio_pika.connect_robust(self.url)
+        async with connection:
+            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            await declare(channel, self.channel)
+            yield _Sender(channel.default_exchange, self.channel)
+
+    async def consume(self, arrivals: Arrivals, concurrency: int) -> None:
+        async def handle(message: AbstractIncomingMessage) -> None:
+            arrivals.note(message.body)
+            await message.ack()
+
+        connection = await aio_pika.connect_robust(self.url)
+        async with connection:
+            channel = await connection.channel()
+            await channel.set_qos(prefetch_count=prefetch(concurrency))
+            queue = await declare(channel, self.channel)
+            tag = await queue.consume(handle)
+            await arrivals.complete.wait()
+            await queue.cancel(tag)
+
+
+async def read_back(url: str, name: str, arrivals: Arrivals) -> None:
+    """Takes everything out of the queue, as fast as it comes."""
+
+    async def handle(message: AbstractIncomingMessage) -> None:
+        arrivals.note(message.body)
+
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        queue = await channel.get_queue(name)
+        await queue.consume(handle, no_ack=True)
+        await arrivals.complete.wait()
+
+
+async def unsettled(url: str, name: str) -> int:
+    """Messages that the broker still has, once it has seen the consumers leave."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        while True:
+            found = (await channel.declare_queue(name, passive=True)).declaration_result
+            if not found.consumer_count:
+                return found.message_count or 0
+            await asyncio.sleep(0.05)
+
+
+async def remove(url: str, name: str) -> None:
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.queue_delete(name)

@@ -1,0 +1,93 @@
+"""What is measured: the rows of the table, and the messages that every contestant sends or handles."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+BODY_BYTES = 256
+HEADERS: Mapping[str, str] = {"tenant": "acme", "trace-id": "0af7651916cd43dd8448eb211c80319c"}
+PARTITIONS = 8
+"""Of a Kafka topic; what unimsg makes by default."""
+IN_FLIGHT = 1000
+"""Unconfirmed messages in the rows `concurrent` and `pipeline`."""
+
+_KEYS = [f"key-{number}" for number in range(16)]
+
+
+class Row(StrEnum):
+    EACH = "each"
+    CONCURRENT = "concurrent"
+    PIPELINE = "pipeline"
+    CONSUME_1 = "consume-1"
+    CONSUME_50 = "consume-50"
+
+    @property
+    def consumes(self) -> bool:
+        return self in (Row.CONSUME_1, Row.CONSUME_50)
+
+    @property
+    def concurrency(self) -> int:
+        """Handlers at once, of a consuming row."""
+        return 50 if self is Row.CONSUME_50 else 1
+
+    @property
+    def heading(self) -> str:
+        return _HEADINGS[self]
+
+
+_HEADINGS = {
+    Row.EACH: "publish, await each",
+    Row.CONCURRENT: f"publish, {IN_FLIGHT:,} concurrent",
+    Row.PIPELINE: "publish, pipeline",
+    Row.CONSUME_1: "consume, concurrency 1",
+    Row.CONSUME_50: "consume, concurrency 50",
+}
+
+COUNTS = {
+    "rabbitmq": {
+        Row.EACH: 2_000,
+        Row.CONCURRENT: 10_000,
+        Row.PIPELINE: 10_000,
+        Row.CONSUME_1: 10_000,
+        Row.CONSUME_50: 10_000,
+    },
+    "kafka": {
+        Row.EACH: 3_000,
+        Row.CONCURRENT: 50_000,
+        Row.PIPELINE: 100_000,
+        Row.CONSUME_1: 200_000,
+        Row.CONSUME_50: 200_000,
+    },
+    "pubsub": {
+        Row.EACH: 2_000,
+        Row.CONCURRENT: 20_000,
+        Row.PIPELINE: 20_000,
+        Row.CONSUME_1: 5_000,
+        Row.CONSUME_50: 5_000,
+    },
+}
+"""Messages by broker and row: a few seconds of work for the clients that are fast at it."""
+
+
+def prefetch(concurrency: int) -> int:
+    """Unsettled deliveries: unimsg's default, given to every contestant that has such a limit."""
+    return max(2 * concurrency, 20)
+
+
+def bodies(count: int, *, first: int = 0) -> list[bytes]:
+    """`count` bodies, each with its number. None is JSON: FastStream would decode it into something else."""
+    filler = b"." * (BODY_BYTES - 9)
+    return [b"#%08d%b" % (number, filler) for number in range(first, first + count)]
+
+
+def number_of(body: bytes) -> int:
+    return int(body[1:9])
+
+
+def key_of(body: bytes) -> str:
+    """Its key on Kafka, the same for every contestant, so that all fill the same partitions."""
+    return _KEYS[body[8] & 15]
+
+
+def windows(bodies: Sequence[bytes]) -> list[Sequence[bytes]]:
+    """Cut into pieces of IN_FLIGHT."""
+    return [bodies[start : start + IN_FLIGHT] for start in range(0, len(bodies), IN_FLIGHT)]

@@ -1,0 +1,79 @@
+"""The result as text, in Markdown, so that it can be kept as it is."""
+
+import platform
+import statistics
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from benchmarks.contestants import Group
+from benchmarks.imports import ImportCost
+from benchmarks.measure import Figures, RowFigures
+
+PACKAGES = ("unimsg", "aio-pika", "aiormq", "aiokafka", "google-cloud-pubsub", "faststream")
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def broker_table(rows: Sequence[RowFigures]) -> str:
+    lines = [
+        "| row | contestant | messages/s, median (min-max) | CPU µs a message | unimsg is |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        unimsg = row.strongest(Group.UNIMSG)
+        lines += [
+            f"| {row.row.heading} | {figures.entry.name} | {_rate(figures)} | {statistics.median(figures.cpu):,.1f} "
+            f"| {_ratio(unimsg, figures)} |"
+            for figures in row.figures
+        ]
+    return "\n".join(lines)
+
+
+def import_line(cost: ImportCost) -> str:
+    others = ", ".join(cost.others) or "none"
+    return f"import unimsg: {cost.seconds * 1000:.0f} ms; packages of others that it loads: {others}"
+
+
+def as_json(broker: str, image: str, rows: Sequence[RowFigures]) -> dict[str, Any]:  # of strings, numbers and lists
+    return {
+        "broker": broker,
+        "image": image,
+        "rows": [
+            {
+                "row": row.row,
+                "contestants": [
+                    {
+                        "name": figures.entry.name,
+                        "compared": figures.entry.group is not Group.WEAKER,
+                        "messages_per_second": figures.rates,
+                        "cpu_microseconds": figures.cpu,
+                        "unimsg_ratio": unimsg.ratio(figures) if unimsg else None,
+                    }
+                    for figures in row.figures
+                ],
+                "below_goal": row.problems,
+            }
+            for row in rows
+            for unimsg in [row.strongest(Group.UNIMSG)]
+        ],
+    }
+
+
+def _rate(figures: Figures) -> str:
+    return f"{figures.rate:,.0f} ({min(figures.rates):,.0f}-{max(figures.rates):,.0f})"
+
+
+def _ratio(unimsg: Figures | None, other: Figures) -> str:
+    if unimsg is None or other is unimsg:
+        return ""
+    mark = " (weaker)" if other.entry.group is Group.WEAKER else ""
+    return f"{unimsg.ratio(other):.2f} times{mark}"
