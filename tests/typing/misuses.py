@@ -1,0 +1,115 @@
+"""Deliberate misuses: mypy must report each line marked as wrong, and no other (see tests/test_typing.py)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pydantic import BaseModel
+
+import unimsg
+from unimsg import Bus, Context, Queue, Sender, Service, Topic
+from unimsg.codecs import Json, Text
+
+
+class Order(BaseModel):
+    customer: str
+
+
+class Placed(BaseModel):
+    number: int
+
+
+class Pool: ...
+
+
+@asynccontextmanager
+async def pool(bus: Bus) -> AsyncIterator[Pool]:
+    yield Pool()
+
+
+place_order = Queue("orders.place", Order)
+placed = Topic("orders.placed", Placed)
+numbers = Queue("orders.numbers", list[int])
+service = Service("orders")
+with_pool = Service("pooled", lifespan=pool)
+
+
+async def sending(bus: Bus, context: Context, sender: Sender) -> None:
+    await bus.send(place_order, Placed(number=1))  # wrong: the body of another channel
+    await bus.send(place_order, {"customer": "Ann"})  # wrong: a dict is no model
+    await bus.send(numbers, ["1"])  # wrong: inside the body
+    await bus.publish(placed, Order(customer="Ann"))  # wrong: the body of another channel
+    await bus.publish(place_order, Order(customer="Ann"))  # wrong: publish to a queue
+    await bus.send(placed, Placed(number=1))  # wrong: send to a topic
+    await context.send(place_order, Placed(number=1))  # wrong: a context is as strict
+    await sender.publish(place_order, Order(customer="Ann"))  # wrong: so is any sender
+    await bus.send("orders.place", Order(customer="Ann"))  # wrong: a name is no channel
+    await bus.send(place_order, Order(customer="Ann"), id=7)  # wrong: an id is text
+    await bus.send(place_order, Order(customer="Ann"), key=7)  # wrong: a key is text
+    await bus.send(place_order, Order(customer="Ann"), headers={"n": 1})  # wrong: header values are text
+    await bus.send(place_order, Order(customer="Ann"), timeout="10")  # wrong: seconds are a number
+    await bus.send(place_order, Order(customer="Ann"), delay=5)  # wrong: does not exist yet
+    async with bus.pipeline() as pipeline:
+        await pipeline.send(numbers, "12")  # wrong: a pipeline is as strict
+    number: int = await bus.send(numbers, [1])  # wrong: an id is text
+    print(number, bus.health().live)  # wrong: not awaited
+
+
+async def wrong_body(body: Placed) -> None: ...
+async def right(body: Order) -> None: ...
+async def with_wrong_state(body: Order, context: Context[Pool]) -> None: ...
+async def without_state(body: Order, context: Context) -> None: ...
+async def returns(body: Order) -> int:
+    return 1
+
+
+def sync_with_context(body: Order, context: Context) -> None: ...
+def sync_returns(body: Order) -> str:
+    return ""
+
+
+async def no_parameter() -> None: ...
+async def three(body: Order, context: Context, more: int) -> None: ...
+async def around(context: Context) -> None: ...
+
+
+@service.handler(place_order)  # wrong: takes another body
+async def another_body(body: Placed) -> None: ...
+
+
+@service.handler(placed)  # wrong: returns something nobody declared
+async def answers(body: Placed) -> int:
+    return body.number
+
+
+service.handler(place_order)(wrong_body)  # wrong: takes another body
+service.handler(place_order)(with_wrong_state)  # wrong: the service has no state
+with_pool.handler(place_order)(without_state)  # wrong: the service's state is another
+service.handler(place_order)(returns)  # wrong: no reply is declared
+service.handler(place_order)(sync_returns)  # wrong: no reply is declared
+service.handler(place_order)(sync_with_context)  # wrong: a context needs async def
+service.handler(place_order)(no_parameter)  # wrong: takes no body
+service.handler(place_order)(three)  # wrong: takes too much
+service.handler(place_order, subscription="mail")(right)  # wrong: a queue has no subscriptions
+service.handler(place_order, concurrency="many")(right)  # wrong: a count
+service.handler(place_order, timeout="long")(right)  # wrong: seconds
+service.handler(place_order, retry=3)(right)  # wrong: does not exist yet
+service.handler("orders.place")(right)  # wrong: a name is no channel
+
+Service("orders", around=[around])  # wrong: must take the next step too
+Service("orders", lifespan=Pool)  # wrong: no context manager made from a bus
+Service("orders", grace="25")  # wrong: seconds
+
+Queue("orders.keyed", Order, key=lambda order: order.number)  # wrong: the body has no such field
+Queue("orders.keyed", Order, key=lambda order: 7)  # wrong: a key is text
+Queue("orders.kind", Order, kind="request")  # wrong: no such kind
+Queue("orders.codec", Order, codec=Json(Placed))  # wrong: the codec of another body
+Queue("orders.codec", Order, codec=[Text()])  # wrong: a codec of text
+Queue("orders.options", Order, options=[{"max_body": 5}])  # wrong: options are typed
+Queue("orders.ttl", Order, ttl=5)  # wrong: does not exist yet
+Topic("orders.order", Order, ordered="yes")  # wrong: yes or no is a bool
+Queue(place_order, Order)  # wrong: a name is text
+wider: Queue[object] = place_order  # wrong: it takes orders, not anything
+
+unimsg.connect(place_order)  # wrong: a channel is no service
+unimsg.connect(service, url=5)  # wrong: a URL is text
+unimsg.run(service, settings={"url": "memory://"})  # wrong: settings are typed

@@ -1,0 +1,172 @@
+"""Natural uses that must pass `mypy --strict`. It is type-checked, never run (see tests/test_typing.py)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypedDict, TypeVar
+
+from pydantic import BaseModel
+
+import unimsg
+from unimsg import Bus, Context, Message, Queue, Sender, Service, Settings, Topic
+from unimsg.codecs import Binary, Json, Text
+
+
+class PlaceOrder(BaseModel):
+    customer: str
+    total: int
+
+
+@unimsg.message("com.acme.order-placed.v1")
+class OrderPlaced(BaseModel):
+    order_id: str
+
+
+@unimsg.message("com.acme.order-cancelled.v1")
+@dataclass
+class OrderCancelled:
+    order_id: str
+
+
+class Reading(TypedDict):
+    sensor: str
+    celsius: float
+
+
+class Animal(BaseModel):
+    name: str = ""
+
+
+class Dog(Animal): ...
+
+
+place_order = Queue("orders.place", PlaceOrder)
+orders = Topic("orders.events", OrderPlaced | OrderCancelled, key=lambda event: event.order_id)
+readings = Topic("sensors.readings", Reading, key=lambda reading: reading["sensor"], kind="document")
+numbers = Queue("zoo.numbers", list[int], ordered=True)
+animals = Queue("zoo.animals", Animal)
+text = Queue("zoo.text", str)
+blobs = Queue("zoo.blobs", bytes, codec=Binary())
+either = Queue("zoo.either", Animal, codec=[Json(Animal)])
+plain = Queue("zoo.plain", str, codec=Text())
+
+
+# Sending: bus, context and pipeline are each a Sender, so domain code need not know where it runs.
+
+
+async def domain(sender: Sender) -> str:
+    await sender.publish(orders, OrderCancelled("7"))
+    return await sender.send(place_order, PlaceOrder(customer="Ann", total=1), headers={"tenant": "acme"})
+
+
+async def everywhere(bus: Bus) -> None:
+    await domain(bus)
+    async with bus.pipeline(in_flight=100) as pipeline:
+        await domain(pipeline)
+        await pipeline.send(numbers, [1, 2], key="k")
+    ids = await asyncio.gather(*(bus.send(text, f"{n}", id=f"id-{n}", timeout=1) for n in range(3)))
+    first: str = ids[0]
+    headers: Mapping[str, str] = {"tenant": first}
+    await bus.publish(readings, Reading(sensor="a", celsius=1.5), headers=headers)
+    await bus.send(animals, Dog())  # a subclass is an Animal
+    await bus.send(blobs, b"x", key=None, id=None)
+
+
+B = TypeVar("B")
+
+
+async def forward(sender: Sender, channel: Queue[B], body: B) -> str:  # a user's generic function
+    return await sender.send(channel, body)
+
+
+def anything(channel: Queue[Any] | Topic[Any]) -> str:
+    return channel.name
+
+
+# Handling.
+
+
+class Pool:
+    async def fetch(self) -> int:
+        return 1
+
+
+@asynccontextmanager
+async def pool(bus: Bus) -> AsyncIterator[Pool]:
+    await domain(bus)
+    yield Pool()
+
+
+async def timed(context: Context[Any], handle: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    await handle()
+
+
+service = Service("orders", lifespan=pool, around=[timed], grace=5)
+stateless = Service("mail")
+
+
+@service.handler(place_order, concurrency=50, timeout=30)
+async def place(order: PlaceOrder, context: Context[Pool]) -> None:
+    number = await context.state.fetch()
+    await context.publish(orders, OrderPlaced(order_id=f"{order.customer}-{number}"))
+    await context.bus.send(text, "at once")
+    message: Message[object] = context.message
+    print(message.id, message.headers["tenant"], message.time.isoformat(), context.subscription, context.lost)
+
+
+@service.handler(orders, subscription="audit")
+async def audit(event: OrderPlaced | OrderCancelled) -> None:
+    if isinstance(event, OrderCancelled):
+        print(event.order_id)
+
+
+@stateless.handler(orders)
+def mail(event: OrderPlaced | OrderCancelled) -> None:  # a plain function runs in a thread
+    print(event.order_id)
+
+
+@stateless.handler(readings)
+async def show(reading: Reading, context: Context) -> None:
+    print(reading["celsius"], context.state)
+
+
+@stateless.handler(animals)
+async def pet(animal: object) -> None:  # what takes more than the body is fine
+    print(animal)
+
+
+class Billing:
+    """Constructor injection: a bound method is a handler, and still an ordinary method."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    async def charge(self, numbers: list[int], context: Context) -> None:
+        await domain(context)
+
+
+stateless.handler(numbers, concurrency=5)(Billing(0.2).charge)
+
+
+async def tested() -> None:
+    await audit(OrderCancelled("7"))  # the decorated function stays what it was
+    mail(OrderPlaced(order_id="7"))
+
+
+# Connecting.
+
+
+async def main() -> None:
+    async with unimsg.connect(service, stateless, url="memory://") as bus:
+        health = await bus.health()
+        print(health.live, health.ready, list(health.problems), health.as_dict())
+    async with unimsg.connect(settings=Settings(url="memory://", prefix="ann.")) as client:
+        try:
+            await forward(client, text, "x")
+        except unimsg.PublishUnconfirmed as error:
+            await client.send(text, "x", id=error.message_id)
+
+
+if __name__ == "__main__":
+    unimsg.run(service, stateless)
