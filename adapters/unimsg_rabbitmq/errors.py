@@ -26,6 +26,9 @@ BROKEN = (aiormq.AMQPError, aiormq.ChannelInvalidStateError, OSError, RuntimeErr
 RuntimeError is its answer to a call on a connection that was closed."""
 
 ACCESS_REFUSED, NOT_FOUND = 403, 404
+OTHER_NAME = (62, 64)
+"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
+TLS_ALERT = b"\x15"
 
 
 class Ended(ConnectionError):
@@ -48,17 +51,19 @@ def connect_failure(
         case socket.gaierror():
             return ConnectError(f"RabbitMQ host of {where} is unknown: {error.strerror}", reason="dns")
         case ssl.SSLCertVerificationError():
-            text = f"RabbitMQ at {where}: its certificate is not trusted: {error.verify_message}"
-            return ConnectError(f"{text}; tls.ca_file names the authority to trust", reason="tls")
+            text = f"RabbitMQ at {where}: its certificate was refused: {error.verify_message}"
+            other_name = error.verify_code in OTHER_NAME
+            hint = "use a host name that it is made for" if other_name else "name its authority in tls.ca_file"
+            return ConnectError(f"{text}; {hint}", reason="tls")
         case ssl.SSLError():
             text = f"RabbitMQ at {where}: no TLS was agreed on ({error.reason or error})"
             return ConnectError(f"{text}; does this port speak plain text (amqp://)?", reason="tls")
         case TimeoutError():
             return ConnectError(f"RabbitMQ at {where} did not answer in time", reason="timeout")
+    if server_speaks_tls or head[:1] == TLS_ALERT:
+        return ConnectError(f"RabbitMQ at {where} speaks TLS only: write amqps://", reason="plaintext")
     if head and head[:1] not in b"\x01\x02\x03\x08":
         return ConnectError(f"{where} does not speak AMQP 0-9-1: is it RabbitMQ's port?", reason="protocol")
-    if server_speaks_tls:
-        return ConnectError(f"RabbitMQ at {where} speaks TLS only: write amqps://", reason="plaintext")
     if isinstance(error, OSError) and not isinstance(error, aiormq.AMQPError) and not head:
         return ConnectError(f"RabbitMQ at {where} cannot be reached: {error.strerror or error}", reason="refused")
     return ConnectError(f"RabbitMQ at {where} did not complete the handshake: {error}", reason="protocol")

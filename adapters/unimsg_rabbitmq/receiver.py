@@ -57,6 +57,7 @@ class RabbitReceiver(Receiver):
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
         self._closed = False
+        self._consuming = False
         self._since = monotonic()
         self._last_delivery: float | None = None
         self._problem: str | None = None
@@ -92,15 +93,9 @@ class RabbitReceiver(Receiver):
         if self._stopped:
             return
         self._stopped = True
-        waited = self._mailbox.close()
-        session = self._session
-        # Of an ordered address nothing goes back before the channel closes: after basic.cancel, the next receiver
-        # would be given later messages of a key that still runs here.
-        if session is not None and not self.address.ordered:
-            self._surplus += waited
-            await session.cancel()
-            surplus, self._surplus = self._surplus, []
-            await self._settle(requeue_frame, surplus)
+        self._surplus += self._mailbox.close()
+        if self._session is not None:
+            await self._give_back_surplus(self._session)
 
     async def aclose(self) -> None:
         if self._closed:
@@ -118,7 +113,7 @@ class RabbitReceiver(Receiver):
     def health(self) -> ReceiverHealth:
         return ReceiverHealth(
             self.address,
-            consuming=self._session is not None and not self._stopped,
+            consuming=self._consuming and not self._stopped,
             since=self._since,
             last_delivery=self._last_delivery,
             unsettled=self._mailbox.unsettled,
@@ -132,6 +127,14 @@ class RabbitReceiver(Receiver):
             self._surplus.append(delivery)
         else:
             self._mailbox.put((delivery,))
+
+    async def _give_back_surplus(self, session: "_Session") -> None:
+        # Of an ordered address nothing goes back before the channel closes: after basic.cancel, the next receiver
+        # would be given later messages of a key that still runs here.
+        if not self.address.ordered:
+            await session.cancel()
+            surplus, self._surplus = self._surplus, []
+            await self._settle(requeue_frame, surplus)
 
     async def _settle(self, frame: Callable[[int, int], bytes], deliveries: Iterable[Delivery]) -> int:
         """Writes all settlements at once; returns how many count."""
@@ -147,11 +150,12 @@ class RabbitReceiver(Receiver):
         backoff, missing_since = Backoff(), None
         while True:
             if session is not None:
-                self._consumes(session, None)
                 backoff.reset()
                 missing_since = None
+                if self._stopped:
+                    await self._give_back_surplus(session)
                 reason = await session.over
-                self._consumes(None, f"RabbitMQ: receiving from {self.address.name} was interrupted: {reason}")
+                self._consumes(False, f"RabbitMQ: receiving from {self.address.name} was interrupted: {reason}")
                 await session.aclose()
             if self._stopped:
                 return
@@ -173,18 +177,19 @@ class RabbitReceiver(Receiver):
                 self._problem = f"RabbitMQ: receiving from {self.address.name} failed: {error!r}"
                 log.exception("RabbitMQ: receiving from %s failed", self.address.name)
 
-    def _consumes(self, session: "_Session | None", problem: str | None) -> None:
-        self._session, self._problem, self._since = session, problem, monotonic()
+    def _consumes(self, consuming: bool, problem: str | None) -> None:
+        self._consuming, self._problem, self._since = consuming, problem, monotonic()
 
     async def _begin(self) -> "_Session":
         link = await self._connection.get()
-        session = _Session(link, self.arrived)
+        # Known before it is open: what it delivers at once may be settled at once.
+        session = self._session = _Session(link, self.arrived)
         try:
             await session.open(self._queues, self._per_queue, self._priority, inbox=self.address.kind is Kind.INBOX)
         except BaseException:
             await session.aclose()
             raise
-        self._consumes(session, None)
+        self._consumes(True, None)
         return session
 
     def _priority(self, queue: str) -> int | None:
