@@ -27,13 +27,17 @@ class Publisher:
         self._waiting: deque[tuple[Wire, float, Outcome]] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._watch: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     def submit(self, wire: Wire, timeout: float) -> Outcome:
         """Sends `wire` within `timeout` seconds. The future's result is the outcome; it never has an exception."""
         outcome: Outcome = self._loop.create_future()
-        self._waiting.append((wire, self._loop.time() + timeout, outcome))
-        if not self._scheduled and len(self._in_flight) < MAX_IN_FLIGHT:
+        deadline = self._loop.time() + timeout
+        self._waiting.append((wire, deadline, outcome))
+        if len(self._in_flight) >= MAX_IN_FLIGHT:
+            self._watch_until(deadline)
+        elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
         return outcome
@@ -44,6 +48,8 @@ class Publisher:
             if not self._in_flight:
                 self._flush()
             await asyncio.wait(self._in_flight)
+        if self._watch is not None:
+            self._watch.cancel()
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -71,12 +77,34 @@ class Publisher:
         else:
             try:
                 outcomes = await self._adapter.send(self._address, wires, timeout=timeout)
+                if len(outcomes) != len(wires):
+                    raise RuntimeError(f"{len(outcomes)} outcomes for {len(wires)} messages")
             except Exception as error:  # `send` never raises: a bug of the adapter, so anything may have happened
                 log.exception("sending to %s failed", self._address.name)
                 outcomes = [self._unconfirmed(wire, error) for wire in wires]
         for (_, _, future), outcome in zip(batch, outcomes, strict=True):
             if not future.done():  # the caller may have been cancelled
                 future.set_result(outcome)
+
+    def _watch_until(self, deadline: float) -> None:
+        """One timer, for the earliest deadline of what waits behind a full window."""
+        if self._watch is None or deadline < self._watch.when():
+            if self._watch is not None:
+                self._watch.cancel()
+            self._watch = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        """Gives up what waited in here until its deadline."""
+        self._watch = None
+        now, kept = self._loop.time(), deque[tuple[Wire, float, Outcome]]()
+        for wire, deadline, future in self._waiting:
+            if deadline > now:
+                kept.append((wire, deadline, future))
+            elif not future.done():
+                future.set_result(self._never_left(wire))
+        self._waiting = kept
+        if kept:
+            self._watch_until(min(deadline for _, deadline, _ in kept))
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)

@@ -9,7 +9,7 @@ from unimsg._message import CONTENT_TYPE, check_headers, check_id, check_key, ne
 from unimsg._publisher import Publisher
 from unimsg.adapter import Address, Kind, Wanted, Wire
 from unimsg.channel import Channel
-from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, EncodeError, PublishRejected
+from unimsg.errors import BusClosed, CapabilityError, ConfigurationError, ConnectError, EncodeError, PublishRejected
 
 if TYPE_CHECKING:
     from unimsg.config import Settings
@@ -91,6 +91,7 @@ class Route:
 
         Raises:
             PublishRejected: the broker cannot be reached: nothing was sent.
+            BusClosed: closed while this waited: nothing was sent.
             TopologyError, CapabilityError, PermissionDenied: as `Adapter.ensure`.
         """
         if self._opening is None or (self._opening.done() and self._publisher is None):
@@ -98,7 +99,7 @@ class Route:
         try:
             async with asyncio.timeout(timeout):
                 # Shared, so that concurrent first messages go on in the order in which they came.
-                return await asyncio.shield(self._opening)
+                return await self._opened(self._opening)
         except (ConnectError, TimeoutError) as error:
             raise PublishRejected(
                 f"{self.channel.name}: not sent: {error or 'its broker did not answer in time'}",
@@ -113,6 +114,14 @@ class Route:
             await asyncio.wait([self._opening])
         if self._publisher is not None:
             await self._publisher.drain()
+
+    async def _opened(self, opening: asyncio.Task[Publisher]) -> Publisher:
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if opening.cancelled():
+                raise BusClosed(f"{self.channel.name}: not sent: the bus was closed") from None
+            raise
 
     async def _open(self) -> Publisher:
         await self.broker.connect()
