@@ -106,14 +106,14 @@ class RabbitAdapter(Adapter):
 
     async def aclose(self, *, timeout: float) -> None:
         connections = [connection for connection in (self._sending, self._receiving) if connection is not None]
+        parts: list[RabbitReceiver | Publisher] = [*self._receivers, *self._publishers.values()]
         try:
-            async with asyncio.timeout(timeout):
-                await asyncio.gather(*(receiver.aclose() for receiver in self._receivers))
-                await asyncio.gather(*(publisher.aclose() for publisher in self._publishers.values()))
+            async with asyncio.timeout(timeout / 2):
+                await asyncio.gather(*(part.aclose() for part in parts))
         except TimeoutError:
             pass  # a dead broker: what is open is given up
         finally:
-            await asyncio.gather(*(connection.aclose() for connection in connections))
+            await asyncio.gather(*(connection.aclose(timeout / 4) for connection in connections))
 
     def _publisher(self, exchange: str) -> Publisher:
         publisher = self._publishers.get(exchange)

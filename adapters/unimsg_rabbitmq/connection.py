@@ -63,15 +63,16 @@ class Link:
         finally:
             await close_channel(channel)
 
-    async def aclose(self) -> None:
+    async def aclose(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Bounded; never raises."""
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with asyncio.timeout(timeout):
                 await answered(self._client.close())
-        except (*BROKEN, TimeoutError) as error:
+        except BROKEN as error:
             log.debug("closing a connection: %r", error)
         finally:
             self.transport.abort()
+            await asyncio.wait([self._client.closing], timeout=0.5)  # its tasks end with the transport
 
 
 async def close_channel(channel: AbstractChannel) -> None:
@@ -79,7 +80,7 @@ async def close_channel(channel: AbstractChannel) -> None:
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await answered(channel.close())
-    except (*BROKEN, TimeoutError) as error:
+    except BROKEN as error:
         log.debug("closing a channel: %r", error)
 
 
@@ -122,8 +123,8 @@ class Connection:
             await self._up.wait()
         raise Ended("the adapter is closed")
 
-    async def aclose(self) -> None:
-        """Bounded; idempotent; never raises for a dead broker."""
+    async def aclose(self, timeout: float) -> None:
+        """Idempotent; never raises for a dead broker."""
         self._closed = True
         self._up.set()
         if self._keeper is not None:
@@ -131,7 +132,7 @@ class Connection:
             await asyncio.gather(self._keeper, return_exceptions=True)
         link, self._link = self._link, None
         if link is not None:
-            await link.aclose()
+            await link.aclose(timeout)
 
     def _set(self, link: Link) -> None:
         self._link, self.problem = link, None

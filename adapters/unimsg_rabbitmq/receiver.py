@@ -242,7 +242,7 @@ class _Session(ChannelEvents):
 
     async def cancel(self) -> None:
         """Ends the consumers: nothing arrives after it returns. What arrived stays unsettled."""
-        with contextlib.suppress(TimeoutError, *errors.BROKEN):
+        with contextlib.suppress(*errors.BROKEN):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 for tag in self._tags:
                     if self._channel is not None and not self.epoch.over:
@@ -258,7 +258,7 @@ class _Session(ChannelEvents):
         if channel is None:
             return
         if delete and not was_over:
-            with contextlib.suppress(TimeoutError, *errors.BROKEN):
+            with contextlib.suppress(*errors.BROKEN):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     for queue in delete:
                         await answered(channel.queue_delete(queue))
