@@ -273,7 +273,7 @@ class Consumer:
             self._settle(lane, "release")
         elif self._address.ordered:
             self._lanes.park(lane)
-            loop.call_later(FAILED_AGAIN_AFTER, self._wake, lane)
+            loop.call_later(FAILED_AGAIN_AFTER, self._wake, lane, lane.head)
         else:
             self._failed[delivery] = receiver, loop.call_later(FAILED_AGAIN_AFTER, self._release_after, delivery)
             self._lanes.finish(lane)
@@ -286,8 +286,8 @@ class Consumer:
             self.failures.popitem(last=False)
         log.error("%s: message %s failed and will be handled again", self.name, id, exc_info=error)
 
-    def _wake(self, lane: Lane[Work]) -> None:
-        self._lanes.wake(lane)
+    def _wake(self, lane: Lane[Work], work: Work) -> None:
+        self._lanes.wake(lane, work)
         self._start_workers()
 
     def _release_after(self, delivery: Delivery) -> None:

@@ -78,9 +78,10 @@ class Lanes(Generic[Item]):
         lane.tries += 1
         lane.state = _State.PARKED
 
-    def wake(self, lane: Lane[Item]) -> None:
-        """Its head may be tried again. Nothing happens unless it is parked."""
-        if lane.state is _State.PARKED:
+    def wake(self, lane: Lane[Item], head: Item) -> None:
+        """Its head may be tried again. Nothing happens unless it is parked, with this head: the one whose time came may
+        have been shed, and another may wait by now."""
+        if lane.state is _State.PARKED and lane.head is head:
             self._ready_or_gone(lane)
 
     def shed(self, unwanted: Callable[[Item], bool]) -> list[Item]:
