@@ -30,7 +30,7 @@ Ability = Literal[
 """What a case may need, beside the port:
 
 - away: the network goes and comes back (`Network.leave`, `Network.back`)
-- broken_tls: the adapter's `tls_scheme` is set, so that TLS can meet plain text
+- broken_tls: `at(tls=True)` asks for TLS, so that TLS can meet plain text
 - cut: all connections are reset (`Network.cut`)
 - delete: a channel can be deleted behind the adapter's back
 - foreign: the broker's plain client can read and write
@@ -62,6 +62,8 @@ class Network(ABC):
     """The way to the broker, which a case can break. `url` leads through it."""
 
     url: str
+    port: int = 0
+    """Of the way's beginning, on 127.0.0.1."""
 
     @abstractmethod
     async def cut(self) -> None:
@@ -95,8 +97,6 @@ class Harness(ABC):
     """Of the running broker, without a password; set by `start`."""
     options: Mapping[str, object] = {}
     """For `Adapter.from_url`, beside the url: the password."""
-    tls_scheme: str | None = None
-    """The scheme of an url that asks for TLS, where there is one."""
     patience: float = 5.0
     """Seconds within which what must happen on a healthy broker has happened, on a busy machine."""
     recovery: float = 10.0
@@ -149,6 +149,22 @@ class Harness(ABC):
 
     refused_body: bytes = b"x"
 
+    def at(self, host: str, port: int, *, tls: bool = False) -> str:
+        """`url` with another host and port, and with TLS if asked for. Abilities hosts, broken_tls."""
+        raise NotImplementedError
+
+    def secret(self, password: str) -> Mapping[str, object]:
+        """Options with this password in them, to see that it is never shown; empty if the adapter takes none."""
+        return {}
+
+    def with_password(self, password: str) -> tuple[str, Mapping[str, object]]:
+        """An url and options with a user that exists and this password. Ability password."""
+        raise NotImplementedError
+
+    def at_vhost(self, vhost: str) -> str:
+        """`url` with another virtual host. Ability vhost."""
+        raise NotImplementedError
+
     async def restart(self) -> None:
         """Stops the broker and starts it again; returns when it serves. Ability restart."""
         raise NotImplementedError
@@ -156,6 +172,10 @@ class Harness(ABC):
     async def put(self, address: Address, message: Foreign) -> None:
         """Writes to a queue or topic as another program would, with the plain client. Ability foreign."""
         raise NotImplementedError
+
+    async def put_odd(self, address: Address) -> None:
+        """Writes one message with the oddest headers and attributes that the plain client lets through."""
+        await self.put(address, Foreign(b"odd"))
 
     async def read(self, address: Address, count: int) -> list[Foreign]:
         """Reads `count` messages of a queue or subscription with the plain client. Ability foreign."""

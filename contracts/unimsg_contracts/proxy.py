@@ -27,9 +27,8 @@ class Proxy(Network):
     async def __aexit__(self, *exc: object) -> None:
         await self.leave()
         self.flow()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:  # they end by themselves now; a cancelled one would be logged as an error by asyncio
+            await asyncio.wait(self._tasks, timeout=5.0)
 
     async def cut(self) -> None:
         for writer in list(self._writers):

@@ -193,6 +193,12 @@ class Stage:
             missing,
         )
 
+    async def count(self, number: int, reader: Reader) -> None:
+        """Waits until `reader` has so many deliveries, whatever they are."""
+        await eventually(
+            lambda: len(reader.got) >= number, self.patience, lambda: f"{len(reader.got)} of {number} messages came"
+        )
+
     async def exactly(
         self, adapter: Adapter, target: Address, wires: Iterable[Wire], *readers: Reader, patience: float | None = None
     ) -> None:

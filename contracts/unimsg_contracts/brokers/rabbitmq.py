@@ -1,0 +1,173 @@
+"""RabbitMQ: in a container, or the one that UNIMSG_TEST_RABBITMQ_URL names."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import ClassVar
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, DeliveryMode
+from pamqp.common import FieldValue
+from unimsg_rabbitmq import RabbitOptions
+from unimsg_rabbitmq.adapter import RabbitAdapter
+
+from unimsg.adapter import Address, Kind, Wanted
+from unimsg_contracts.containers import Container, engine_missing, image_of
+from unimsg_contracts.harness import Foreign, Harness, Network
+from unimsg_contracts.proxy import Proxy
+
+VARIABLE = "UNIMSG_TEST_RABBITMQ_URL"
+IMAGE = "rabbitmq:4.0-management"
+PORT = 5672
+
+
+class RabbitHarness(Harness):
+    name = "rabbitmq"
+    adapter_type = RabbitAdapter
+    patience = 15.0
+    recovery = 20.0
+    too_large = 16 * 1024 * 1024 + 1
+    slow: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self) -> None:
+        self._container: Container | None = None
+        self._given = os.environ.get(VARIABLE, "")
+        self.leftovers = bool(self._given)
+
+    def missing(self) -> str | None:
+        return None if self._given else engine_missing()
+
+    def where(self) -> str:
+        return VARIABLE if self._given else f"container {image_of('rabbitmq', IMAGE)}"
+
+    def reason_against(self, ability: str) -> str | None:
+        if self._given and ability == "restart":
+            return f"the broker of {VARIABLE} is not ours to restart"
+        return super().reason_against(ability)
+
+    def start(self) -> None:
+        if self._given:
+            self.url, password = _without_password(self._given)
+        else:
+            self._container = Container("rabbitmq", image_of("rabbitmq", IMAGE), [PORT])
+            self._container.start(_ready)
+            self.url, password = f"amqp://guest@127.0.0.1:{self._container.ports[PORT]}/", "guest"
+        self.options = {"password": password}
+
+    def stop(self) -> None:
+        if self._container is not None:
+            self._container.stop()
+            self._container = None
+
+    async def restart(self) -> None:
+        assert self._container is not None
+        await asyncio.to_thread(self._container.restart, _ready)
+
+    @asynccontextmanager
+    async def network(self) -> AsyncIterator[Network]:
+        parts = urlsplit(self.url)
+        async with Proxy(parts.hostname or "", parts.port or PORT) as proxy:
+            proxy.url = self.at("127.0.0.1", proxy.port)
+            yield proxy
+
+    def at(self, host: str, port: int, *, tls: bool = False) -> str:
+        parts = urlsplit(self.url)
+        netloc = f"{parts.username or 'guest'}@{host}:{port}"
+        return urlunsplit(parts._replace(scheme="amqps" if tls else "amqp", netloc=netloc))
+
+    def secret(self, password: str) -> Mapping[str, object]:
+        return {"password": password}
+
+    def with_password(self, password: str) -> tuple[str, Mapping[str, object]]:
+        return self.url, {"password": password}
+
+    def at_vhost(self, vhost: str) -> str:
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{vhost}"))
+
+    def refusing(self) -> Wanted:
+        return Wanted(options=RabbitOptions(max_length=3))
+
+    async def delete(self, address: Address) -> None:
+        async with self._channel() as channel:
+            if address.kind is Kind.TOPIC and address.subscription is None:
+                await channel.exchange_delete(address.channel)
+            else:
+                for name in (*_queues(address), f"{address.name}..dead"):
+                    await channel.queue_delete(name)
+
+    async def put(self, address: Address, message: Foreign) -> None:
+        await self._publish(
+            address,
+            aio_pika.Message(
+                message.body,
+                headers={**message.attributes},
+                content_type=message.content_type,
+                delivery_mode=DeliveryMode.PERSISTENT,
+            ),
+        )
+
+    async def put_odd(self, address: Address) -> None:
+        headers: dict[str, FieldValue] = {
+            "number": 7,
+            "truth": True,
+            "bytes": bytearray(b"\xff\xfe"),
+            "moment": datetime.now(UTC),
+            "decimal": Decimal("1.5"),
+            "table": {"nested": {"deep": [1, "two"]}},
+            "list": [1, "two", None],
+            "nothing": None,
+            "": "no name",
+            "x-death": [{"count": 3}],
+            "cloudEvents:id": 42,
+        }
+        await self._publish(address, aio_pika.Message(b"odd", headers=headers, expiration=600))
+
+    async def read(self, address: Address, count: int) -> list[Foreign]:
+        found: list[Foreign] = []
+        async with self._channel() as channel:
+            queue = await channel.get_queue(address.name)
+            while len(found) < count:
+                message = await queue.get(fail=False, timeout=5.0)
+                if message is None:
+                    await asyncio.sleep(0.01)
+                    continue
+                attributes = {name: str(value) for name, value in message.headers.items()}
+                found.append(Foreign(message.body, attributes, None, message.content_type))
+                await message.ack()
+        return found
+
+    async def _publish(self, address: Address, message: aio_pika.Message) -> None:
+        async with self._channel() as channel:
+            topic = address.kind is Kind.TOPIC
+            exchange = await channel.get_exchange(address.channel) if topic else channel.default_exchange
+            await exchange.publish(message, "" if topic else address.channel)
+
+    @asynccontextmanager
+    async def _channel(self) -> AsyncIterator[AbstractChannel]:
+        """Of the plain client."""
+        parts = urlsplit(self.url)
+        password = str(self.options["password"])
+        url = urlunsplit(parts._replace(netloc=f"{parts.username}:{password}@{parts.hostname}:{parts.port or PORT}"))
+        async with await aio_pika.connect(url, timeout=10.0) as connection:
+            yield await connection.channel()
+
+
+def _queues(address: Address) -> list[str]:
+    if address.ordered:
+        return [f"{address.name}..p{n}" for n in range(address.partitions)]
+    return [address.name]
+
+
+def _ready(container: Container) -> bool:
+    return container.succeeds("rabbitmq-diagnostics", "-q", "check_port_connectivity")
+
+
+def _without_password(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    host = f"{parts.hostname}:{parts.port or PORT}"
+    netloc = f"{parts.username or 'guest'}@{host}"
+    return urlunsplit(parts._replace(netloc=netloc)), unquote(parts.password or "guest")

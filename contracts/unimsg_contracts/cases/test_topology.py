@@ -1,0 +1,127 @@
+"""G16: what a channel needs and the broker does not have is an error before anything is sent."""
+
+from datetime import timedelta
+
+import pytest
+
+from unimsg.adapter import Address, ChannelMissing, Kind, Wanted
+from unimsg.errors import CapabilityError, ConfigurationError, TopologyError
+from unimsg_contracts.marks import guarantee
+from unimsg_contracts.stage import Stage
+
+
+@guarantee("G16")
+async def test_inspecting_tells_what_is_missing(stage: Stage) -> None:
+    """A channel that does not exist is a difference that names it, and looking makes nothing."""
+    adapter = await stage.adapter()
+    operations = adapter.operations()
+    (topic,) = await stage.topic(adapter)
+    missing = [
+        stage.queue_address(),
+        stage.queue_address(partitions=2),
+        stage.topic_address(),
+        Address(topic.channel, Kind.TOPIC, "nobody"),
+    ]
+    for address in [*missing, *missing]:
+        differences = await operations.inspect(address, Wanted(), timeout=stage.recovery)
+        assert differences, f"{address} does not exist, and inspect says that it is as wanted"
+        assert all(difference.found is None for difference in differences), differences
+        assert address.channel in differences[0].what, differences
+
+
+@guarantee("G16")
+async def test_inspecting_agrees_with_ensure(stage: Stage) -> None:
+    """After `ensure` there is no difference."""
+    adapter = await stage.adapter()
+    topic, subscription = await stage.topic(adapter, "billing")
+    ordered, ordered_subscription = await stage.topic(adapter, "billing", partitions=2)
+    queues = [await stage.queue(adapter), await stage.queue(adapter, partitions=2)]
+    for address in (topic, subscription, ordered, ordered_subscription, *queues):
+        differences = await adapter.operations().inspect(address, Wanted(), timeout=stage.recovery)
+        assert not differences, f"{address}: {differences}"
+
+
+@guarantee("G16")
+async def test_partitions_never_change(stage: Stage) -> None:
+    """Another count of partitions, or order where there was none, is refused by name, told by `inspect`, and harms
+    nothing that is stored."""
+    adapter = await stage.adapter()
+    ordered, plain = await stage.queue(adapter, partitions=2), await stage.queue(adapter)
+    other = Address(ordered.channel, Kind.QUEUE, partitions=3)
+    for wrong in (other, Address(plain.channel, Kind.QUEUE, partitions=3)):
+        with pytest.raises(TopologyError, match=wrong.channel):
+            await stage.within(adapter.ensure(wrong, Wanted(), timeout=stage.recovery), "ensure")
+        differences = await adapter.operations().inspect(wrong, Wanted(), timeout=stage.recovery)
+        assert differences, f"{wrong}: ensure refuses it, and inspect finds no difference"
+    wires = stage.wires(4, keys=["a", "b"])
+    await stage.send(adapter, ordered, wires)
+    await stage.exactly(adapter, ordered, wires, await stage.reader(adapter, ordered))
+
+
+@guarantee("G16")
+async def test_history_beyond_the_broker_is_refused(stage: Stage) -> None:
+    """A topic that must be replayable for longer than the broker can is a `CapabilityError` that names it."""
+    adapter = await stage.adapter()
+    most = adapter.capabilities.max_history
+    wanted = Wanted(history=(most or timedelta()) + timedelta(days=1))
+    topic = stage.topic_address()
+    with pytest.raises(CapabilityError, match=topic.channel):
+        await stage.within(adapter.ensure(topic, wanted, timeout=stage.recovery), "ensure")
+    assert await adapter.operations().inspect(topic, Wanted(), timeout=stage.recovery), "refused, and made all the same"
+
+
+@guarantee("G16")
+async def test_a_delay_beyond_the_broker_is_refused(stage: Stage) -> None:
+    """`send` with a delay that the broker cannot do is an error, and nothing is sent early instead."""
+    adapter = await stage.adapter()
+    queue = await stage.queue(adapter)
+    if adapter.capabilities.max_delay != float("inf"):
+        with pytest.raises(ValueError, match="delay"):
+            await adapter.send(queue, stage.wires(1), timeout=stage.patience, delay=adapter.capabilities.max_delay + 1)
+    await stage.exactly(adapter, queue, [], await stage.reader(adapter, queue))
+
+
+@guarantee("G16")
+async def test_a_misspelt_option_is_refused(stage: Stage) -> None:
+    """An unknown option of the broker is an error that suggests the right one."""
+    for options in ({"connect_timeot": 3}, {"no_such_thing": True}):
+        with pytest.raises(ConfigurationError, match=next(iter(options))) as caught:
+            stage.adapter_type.from_url(stage.harness.url, options)
+        assert "connect_timeout" in str(caught.value)
+
+
+@guarantee("G17")
+async def test_receiving_from_nothing_is_an_error(stage: Stage) -> None:
+    """A receiver of a queue or subscription that does not exist is `ChannelMissing`, and it makes nothing."""
+    adapter = await stage.adapter()
+    (topic,) = await stage.topic(adapter)
+    for address in (stage.queue_address(), stage.queue_address(partitions=2), Address(topic.channel, Kind.TOPIC, "no")):
+        with pytest.raises(ChannelMissing, match=address.channel):
+            await stage.within(adapter.receiver(address, prefetch=1, timeout=stage.recovery), "receiver")
+        assert await adapter.operations().inspect(address, Wanted(), timeout=stage.recovery), f"{address} was made"
+
+
+@guarantee("G16")
+async def test_the_backlog_is_counted(stage: Stage) -> None:
+    """`backlog` counts what waits, takes nothing, follows what is acknowledged, and says when there is no channel."""
+    adapter = await stage.adapter()
+    backlog = adapter.operations().backlog
+    topic, subscription = await stage.topic(adapter, "billing")
+    queue = await stage.queue(adapter, partitions=2)
+    for target, source in ((queue, queue), (topic, subscription)):
+        wires = stage.wires(8, keys=["a", "b", "c"])
+        await stage.send(adapter, target, wires)
+        counts = [await backlog(source, timeout=stage.recovery)]
+
+        async def count(wanted: int, source: Address = source, counts: list[int | None] = counts) -> None:
+            while counts[-1] not in (wanted, None):
+                counts.append(await backlog(source, timeout=stage.recovery))
+
+        await stage.within(count(8), f"a backlog of 8, last {counts[-1]}:", stage.patience)
+        reader = await stage.reader(adapter, source)
+        await stage.arrive(wires, reader)
+        await stage.within(count(0), f"a backlog of 0, last {counts[-1]}:", stage.patience)
+        assert all(counts) or counts[-1] == 0
+    for missing in (stage.queue_address(), Address(topic.channel, Kind.TOPIC, "nobody")):
+        with pytest.raises(ChannelMissing, match=missing.channel):
+            await backlog(missing, timeout=stage.recovery)
