@@ -5,6 +5,7 @@ sent before the clock starts, and nothing may be lost or come twice.
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -51,7 +52,8 @@ async def run(job: Job) -> Result:
                 return await _consume(contestant, job, checks)
             return await _publish(contestant, job, checks)
     finally:
-        await checks.remove(job.url, job.channel)
+        with contextlib.suppress(Exception):  # it is only tidying: it must not hide why the measurement failed
+            await checks.remove(job.url, job.channel)
 
 
 async def _publish(contestant: Contestant, job: Job, checks: Any) -> Result:  # a module

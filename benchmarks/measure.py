@@ -45,6 +45,8 @@ class Figures:
 class RowFigures:
     row: Row
     figures: Sequence[Figures]
+    failures: Sequence[str]
+    """Of contestants that are left out because they did not do their work in every round."""
 
     def strongest(self, group: Group) -> Figures | None:
         """Of several documented ways the fastest."""
@@ -54,7 +56,7 @@ class RowFigures:
     def problems(self) -> list[str]:
         """Goals that unimsg misses in this row."""
         unimsg = self.strongest(Group.UNIMSG)
-        found = []
+        found = [f"{self.row.heading}: not measured: {failure}" for failure in self.failures]
         for group, goal in ((Group.RAW, GOAL_RAW), (Group.FASTSTREAM, GOAL_FASTSTREAM)):
             other = self.strongest(group)
             if unimsg and other and (ratio := unimsg.ratio(other)) < goal:
@@ -73,41 +75,49 @@ class Plan:
 
 
 def measure(broker: str, url: str, plan: Plan, progress: Callable[[str], None]) -> list[RowFigures]:
-    """Raises Failed at the first contestant that does not do its work."""
     return [_measure_row(broker, url, row, plan, progress) for row in plan.rows]
 
 
 def _measure_row(broker: str, url: str, row: Row, plan: Plan, progress: Callable[[str], None]) -> RowFigures:
-    all_figures = [
+    running = [
         Figures(entry)
         for entry in ENTRIES[broker]
         if row in entry.rows and (plan.only is None or plan.only.lower() in entry.name.lower())
     ]
+    failures = []
     for round in range(plan.rounds):
-        turn = round % max(1, len(all_figures))  # nobody is always the first
-        for figures in all_figures[turn:] + all_figures[:turn]:
-            entry = figures.entry
-            job = Job(
-                broker=broker,
-                url=url,
-                contestant=entry.path,
-                row=row,
-                channel=f"bench.{row.replace('-', '')}.{uuid.uuid4().hex[:12]}",
-                count=entry.count(broker, row, plan.count),
-                profiled=plan.profiles is not None,
-            )
-            result = _run(job)
+        turn = round % max(1, len(running))  # nobody is always the first
+        for figures in running[turn:] + running[:turn]:
+            where = f"{broker} {row.heading}, round {round + 1}: {figures.entry.name}"
+            try:
+                result = _run(_job(broker, url, row, figures.entry, plan))
+            except Failed as failure:
+                progress(f"{where} failed: {failure}")
+                failures.append(f"{figures.entry.name}: {str(failure).splitlines()[0]}")
+                running.remove(figures)
+                continue
             rate, cpu = result.messages / result.seconds, result.cpu / result.messages * 1e6
             figures.rates.append(rate)
             figures.cpu.append(cpu)
-            progress(f"{broker} {row.heading}, round {round + 1}: {entry.name} {rate:,.0f}/s, {cpu:,.1f} µs")
+            progress(f"{where} {rate:,.0f}/s, {cpu:,.1f} µs")
             if plan.profiles is not None:
-                _write_profile(plan.profiles, job, entry, result)
-    return RowFigures(row, all_figures)
+                _write_profile(plan.profiles, f"{broker}-{row}", figures.entry, result)
+    return RowFigures(row, running, failures)
+
+
+def _job(broker: str, url: str, row: Row, entry: Entry, plan: Plan) -> Job:
+    return Job(
+        broker=broker,
+        url=url,
+        contestant=entry.path,
+        row=row,
+        channel=f"bench.{row.replace('-', '')}.{uuid.uuid4().hex[:12]}",
+        count=entry.count(broker, row, plan.count),
+        profiled=plan.profiles is not None,
+    )
 
 
 def _run(job: Job) -> Result:
-    what = f"{job.contestant} in {job.broker} {job.row}"
     try:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.child", json.dumps(asdict(job))],
@@ -117,18 +127,18 @@ def _run(job: Job) -> Result:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Failed(f"{what}: did not end in {TIME_LIMIT + 40:g} s") from None
+        raise Failed(f"did not end in {TIME_LIMIT + 40:g} s") from None
     if done.returncode:
-        raise Failed(f"{what}: ended with {done.returncode}\n{done.stderr[-3000:]}")
+        raise Failed(f"ended with {done.returncode}\n{done.stderr[-3000:]}")
     result = Result(**json.loads(done.stdout.splitlines()[-1]))
     if result.problem:
-        raise Failed(f"{what}: {result.problem}\n{done.stderr[-3000:]}")
+        raise Failed(f"{result.problem}\n{done.stderr[-3000:]}")
     return result
 
 
-def _write_profile(folder: Path, job: Job, entry: Entry, result: Result) -> None:
+def _write_profile(folder: Path, what: str, entry: Entry, result: Result) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = "-".join("".join(c if c.isalnum() else " " for c in entry.name).lower().split())
-    (folder / f"{job.broker}-{job.row}-{name}.txt").write_text(
+    (folder / f"{what}-{name}.txt").write_text(
         f"{result.messages} messages in {result.seconds:.3f} s under the profiler\n{result.profile}"
     )
