@@ -158,7 +158,7 @@ class _Runtime:
             route.broker,
             route.subscription(handler.subscription),
             route.wanted,
-            Attempt(handler, route, self.bus(service.name), state, service.around),
+            Attempt(handler, route, self.bus(service.name), state, service.around, concurrency=concurrency),
             concurrency=concurrency,
             prefetch=configured.prefetch or max(2 * concurrency, 20),
             timeout=configured.timeout or handler.timeout,

@@ -161,6 +161,7 @@ class Consumer:
                 log.warning("%s: %s", self.name, self.problem)
                 await asyncio.sleep(backoff.next())
             else:
+                self.problem = None
                 return self._receiver
 
     def _admit(self, delivery: Delivery, receiver: Receiver) -> None:
@@ -215,18 +216,23 @@ class Consumer:
         try:
             await self._attempt.run(delivery)
         except StillRunning as running:
-            self._hold(lane, running)
+            if _is_ended(worker):
+                raise asyncio.CancelledError from None
+            self._hold(lane, running, worker.cause or "timeout")  # a timeout of an `around`, if not of ours
         except asyncio.CancelledError:
-            if worker.cause is None and worker.task is not None and worker.task.cancelling():
-                raise  # somebody ends our task, with the loop: the delivery stays unsettled
+            if _is_ended(worker):
+                raise
             if worker.cause == "stop":
                 self._give_back(lane)
             elif worker.cause == "timeout":
-                self._failed_now(lane, TimeoutError(f"the handler did not end in {self._timeout:g} s"))
+                self._failed_now(lane, self._late())
             else:
                 self._failed_now(lane, RuntimeError("the handler was cancelled from within"))
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is its failure, logged there
-            self._failed_now(lane, error)
+            if worker.cause == "stop":  # but not what it made of our cancellation
+                self._give_back(lane)
+            else:
+                self._failed_now(lane, error)
         else:
             if self.failures:
                 self.failures.pop(delivery.wire.id, None)
@@ -249,34 +255,51 @@ class Consumer:
         else:
             self._settle(lane, "release")
 
-    def _hold(self, lane: Lane[Work], running: StillRunning) -> None:
-        """The message goes back, and its key stays held here until the thread ends."""
+    def _hold(self, lane: Lane[Work], running: StillRunning, cause: Cause) -> None:
+        """A thread cannot be stopped: its key stays held here until it ends, whatever becomes of the message."""
         delivery, receiver = lane.head
-        if not self._address.ordered or delivery.epoch.draining:
-            self.settlements.add(receiver, "release", delivery)
         log.warning("%s: message %s: its thread cannot be stopped and runs on", self.name, delivery.wire.id)
+        in_place = self._address.ordered and not delivery.epoch.draining
+        if cause == "timeout":
+            self._note_failure(delivery, self._late())
+        if cause == "timeout" and not in_place and not self._stopping:
+            self._release_later(delivery, receiver)
+        elif not in_place:
+            self.settlements.add(receiver, "release", delivery)
 
         def ended(thread: asyncio.Future[None]) -> None:
             if not thread.cancelled():
                 thread.exception()  # ignored with the result
-            self._lanes.finish(lane)
+            if in_place and not self._stopping:
+                self._try_again(lane)
+            else:
+                self._lanes.finish(lane)
             self._start_workers()
 
         running.thread.add_done_callback(ended)
 
+    def _late(self) -> TimeoutError:
+        return TimeoutError(f"the handler did not end in {self._timeout:g} s")
+
     def _failed_now(self, lane: Lane[Work], error: BaseException) -> None:
+        self._note_failure(lane.head[0], error)
+        self._try_again(lane)
+
+    def _try_again(self, lane: Lane[Work]) -> None:
         """Unordered: released after a second. Ordered: its key waits a second in place, and other keys go on."""
         delivery, receiver = lane.head
-        self._note_failure(delivery, error)
-        loop = asyncio.get_running_loop()
         if delivery.epoch.draining or (self._stopping and not self._address.ordered):
             self._settle(lane, "release")
         elif self._address.ordered:
             self._lanes.park(lane)
-            loop.call_later(FAILED_AGAIN_AFTER, self._wake, lane, lane.head)
+            asyncio.get_running_loop().call_later(FAILED_AGAIN_AFTER, self._wake, lane, lane.head)
         else:
-            self._failed[delivery] = receiver, loop.call_later(FAILED_AGAIN_AFTER, self._release_after, delivery)
+            self._release_later(delivery, receiver)
             self._lanes.finish(lane)
+
+    def _release_later(self, delivery: Delivery, receiver: Receiver) -> None:
+        timer = asyncio.get_running_loop().call_later(FAILED_AGAIN_AFTER, self._release_after, delivery)
+        self._failed[delivery] = receiver, timer
 
     def _note_failure(self, delivery: Delivery, error: BaseException) -> None:
         id, kind = delivery.wire.id, type(error).__name__
@@ -327,3 +350,8 @@ class Consumer:
                 self._cancel(worker, "stop")
         if late:
             await asyncio.wait(late)
+
+
+def _is_ended(worker: _Worker) -> bool:
+    """Whether somebody else cancelled its task, with the loop: the delivery stays unsettled."""
+    return worker.cause is None and worker.task is not None and worker.task.cancelling() > 0

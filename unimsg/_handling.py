@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from unimsg.bus import Bus
 
 
-class StillRunning(Exception):
-    """No error: a `def` handler was told to stop, and its thread cannot be. It runs on until `thread` is done, its key
-    held; what it returns is ignored."""
+class StillRunning(BaseException):
+    """No error, and no business of an `around` that catches Exception: a `def` handler was told to stop, and its thread
+    cannot be. It runs on until `thread` is done, its key held; what it returns is ignored."""
 
     def __init__(self, thread: "asyncio.Future[None]") -> None:
         self.thread = thread
@@ -27,8 +28,18 @@ class StillRunning(Exception):
 class Attempt:
     """Runs a handler once for a delivery. It raises what the handler raised, or what kept it from starting."""
 
-    def __init__(self, handler: Handler, route: Route, bus: "Bus", state: object, around: Sequence[Around]) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        route: Route,
+        bus: "Bus",
+        state: object,
+        around: Sequence[Around],
+        *,
+        concurrency: int,
+    ) -> None:
         self._handler = handler
+        self._concurrency = concurrency
         self._route = route
         self._bus = bus
         self._state = state
@@ -53,7 +64,10 @@ class Attempt:
             self._bus, self._route, self._identity, self._handler.subscription, delivery, body, self._state
         )
         handle = self._wrapped(context, lambda: self._call(body, context))
-        await handle()
+        try:
+            await handle()
+        finally:
+            context._ended = True
         if context._held:
             await context._send_held()
 
@@ -79,15 +93,31 @@ class Attempt:
 
     async def _call_in_thread(self, body: object) -> None:
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._handler.concurrency, f"unimsg-{self._handler.source}")
+            self._threads = ThreadPoolExecutor(self._concurrency, f"unimsg-{self._handler.source}")
         call = contextvars.copy_context().run
-        thread = asyncio.get_running_loop().run_in_executor(self._threads, call, self._handler.function, body)
+        thread = asyncio.get_running_loop().run_in_executor(self._threads, call, _plain, self._handler.function, body)
         try:
             await asyncio.shield(thread)
         except asyncio.CancelledError:
             if thread.done():
                 raise
             raise StillRunning(thread) from None
+
+
+def _plain(function: Callable[..., Any], body: object) -> None:
+    """Calls a `def` handler, in its thread."""
+    try:
+        result = function(body)
+    except StopIteration as error:  # a future refuses to carry it, and would never end
+        raise RuntimeError("the handler raised StopIteration") from error
+    if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        # A decorator made a plain function of an `async def`: acknowledging it now would lose the message.
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError(
+            f"the handler is no async def, but returned a {type(result).__name__}, which nobody runs: make it async def, "
+            "and what decorates it"
+        )
 
 
 def _bound(

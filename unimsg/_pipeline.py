@@ -53,14 +53,18 @@ class Pipeline(OneWay):
         try:
             publisher = route.open_publisher or await route.publisher(timeout, wire.id)
         except BaseException:
-            self._unconfirmed -= 1
+            self._leave()
             raise
         publisher.submit(wire, timeout).add_done_callback(self._done)
 
     def _done(self, outcome: Outcome) -> None:
-        self._unconfirmed -= 1
         if not outcome.cancelled() and (error := outcome.result()) is not None:
             self._errors.append(error)
+        self._leave()
+
+    def _leave(self) -> None:
+        """One message less in the window: whoever waits for room looks again."""
+        self._unconfirmed -= 1
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 

@@ -10,6 +10,7 @@ from unimsg._routes import Route
 from unimsg._sending import OneWay, confirmed
 from unimsg.adapter import Delivery, Wire
 from unimsg.channel import Channel
+from unimsg.errors import BusClosed
 
 if TYPE_CHECKING:
     from unimsg.bus import Bus
@@ -46,6 +47,8 @@ class Context(OneWay, Generic[State]):
         self._message_read: Message[object] | None = None
         self._held: list[tuple[Route, Wire, float]] = []
         self._sent = 0
+        self._ended = False
+        """The handler has: what is sent now would never leave."""
 
     @property
     def message(self) -> Message[object]:
@@ -71,6 +74,8 @@ class Context(OneWay, Generic[State]):
     def _message(
         self, channel: Channel[Any, Any], body: object, key: str | None, id: str | None, headers: Mapping[str, str]
     ) -> tuple[Route, Wire]:
+        if self._ended:
+            raise BusClosed(f"{channel.name}: the handler has ended, so nothing sends this any more: use context.bus")
         message = self.message
         self._sent += 1
         route = self.bus._route(channel)

@@ -161,8 +161,13 @@ def _signature(channel: str, function: Callable[..., Any]) -> tuple[bool, bool]:
     name = _name(function)
     if not callable(function):
         raise ConfigurationError(f"{channel}: a handler must be a function, not {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(f"{channel}: handler {name} has a yield: it would return before it did anything")
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # asks whether a callable object's call is async
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        raise ConfigurationError(f"{channel}: the parameters of handler {name} cannot be seen") from None
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     keyword_only = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
