@@ -115,8 +115,8 @@ def _plain(function: Callable[..., Any], body: object) -> None:
         if inspect.iscoroutine(result):
             result.close()
         raise TypeError(
-            f"the handler is no async def, but returned a {type(result).__name__}, which nobody runs: make it async def, "
-            "and what decorates it"
+            f"the handler is no async def, but returned a {type(result).__name__}, which nobody runs: make it, "
+            "and what decorates it, async def"
         )
 
 
