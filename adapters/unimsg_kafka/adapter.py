@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
-from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]  # aiokafka has no py.typed
+from aiokafka import codec  # type: ignore[import-untyped]  # aiokafka has no py.typed
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
 from unimsg.adapter import (
@@ -22,17 +23,17 @@ from unimsg.adapter import (
     Wanted,
     Wire,
 )
-from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, PublishError, Refused, TopologyError
+from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, PublishError, TopologyError
 from unimsg_kafka import positions
 from unimsg_kafka.clients import Clients, Server
-from unimsg_kafka.errors import UNREACHABLE, describe
+from unimsg_kafka.errors import UNREACHABLE, describe, never_left
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
 from unimsg_kafka.operations import KafkaOperations, options_of
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
 from unimsg_kafka.publisher import Publisher
 from unimsg_kafka.receiver import KafkaReceiver
 from unimsg_kafka.topics import Topics, persist, wanted_partitions
-from unimsg_kafka.wire import Record, encode, topic_of
+from unimsg_kafka.wire import topic_of
 
 __all__ = ["KafkaAdapter"]
 
@@ -94,6 +95,10 @@ class KafkaAdapter(Adapter):
             if value is not None:
                 raise CapabilityError(f"kafka: {address.name}: {need} is not supported yet: leave it out")
         options = options_of(wanted)
+        if options.compression and not getattr(codec, f"has_{options.compression}")():
+            raise CapabilityError(
+                f"kafka: {address.name}: compression {options.compression} needs: pip install cramjam"
+            )
         self._remember(address, options)
         if address.kind is not Kind.INBOX:
             await persist(lambda: self._ensure(address, options), "create", address.name, timeout=timeout)
@@ -103,9 +108,9 @@ class KafkaAdapter(Adapter):
     ) -> Sequence[PublishError | None]:
         if delay > 0:
             raise ValueError("kafka delays nothing by itself: capabilities.max_delay is 0")
-        keyed = address.channel if address.kind is Kind.INBOX else None
-        records = [(wire.id, keyed or wire.key, _encoded(wire, address)) for wire in messages]
-        return await self._open.publisher.send(address.name, topic_of(address), records, timeout)
+        if self._connection is None:
+            return [never_left("not connected", address.name, wire.id) for wire in messages]
+        return await self._connection.publisher.send(address, messages, timeout)
 
     async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> Receiver:
         receiver = await persist(
@@ -219,15 +224,6 @@ class _Connection:
             except UNREACHABLE as error:
                 self.problem = f"the cluster does not answer: {describe(error)}"
             await asyncio.sleep(_PULSE)
-
-
-def _encoded(wire: Wire, address: Address) -> Record | PublishError:
-    try:
-        return encode(wire, address)
-    except UnicodeEncodeError as error:
-        refused = Refused(f"kafka: {address.name}: no UTF-8: {error.reason}", channel=address.name, message_id=wire.id)
-        refused.__cause__ = error
-        return refused
 
 
 def _server(where: str, text: str) -> Server:

@@ -42,6 +42,8 @@ FORBIDDEN = (
     kafka.TransactionalIdAuthorizationFailed,
 )
 MISSING = (kafka.UnknownTopicOrPartitionError,)
+FINAL = (*FORBIDDEN, *MISSING, kafka.InvalidTopicError)
+"""What holds for every message of a channel, whatever is in it."""
 STALE_PRODUCER = (
     kafka.OutOfOrderSequenceNumber,
     kafka.UnknownProducerId,
@@ -71,11 +73,6 @@ def is_refusal(error: BaseException) -> bool:
     )
 
 
-def concerns_channel(error: BaseException) -> bool:
-    """Whether a refusal holds for every message of the channel, whatever is in it."""
-    return isinstance(error, (*FORBIDDEN, *MISSING, kafka.InvalidTopicError))
-
-
 def publish_error(error: BaseException, channel: str, message_id: str) -> PublishError:
     """The outcome of one message, of what ended its batch."""
     kind: type[PublishError] = PublishUnconfirmed
@@ -87,7 +84,7 @@ def publish_error(error: BaseException, channel: str, message_id: str) -> Publis
     elif isinstance(error, _TOO_LARGE):
         kind = MessageTooLarge
         text = f"kafka: {channel}: the message is larger than the topic's max.message.bytes"
-    elif is_refusal(error):
+    elif is_refusal(error) or isinstance(error, UnicodeEncodeError):
         kind, text = Refused, f"kafka: {channel} refused the message: {describe(error)}"
     return _caused(kind(text, channel=channel, message_id=message_id), error)
 

@@ -67,6 +67,9 @@ async def begin(clients: Clients, admin: AIOKafkaAdminClient, topics: Topics, gr
                 await fence.send_offsets_to_transaction(ends, group)
     finally:
         await stop_producer(fence, 2.0)
+        ended = fence._txn_manager.wait_for_transaction_end()
+        if ended is not None and ended.done():
+            ended.exception()  # of one that was fenced; aiokafka leaves it to be reported as never retrieved
     backoff = Backoff(0.01, 0.1)
     while not await read(admin, group, topic.all):  # noqa: ASYNC110  # a commit returns before its coordinator shows it
         await asyncio.sleep(backoff.next())

@@ -14,7 +14,6 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from functools import partial
 from typing import Any
 
 from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
@@ -22,132 +21,119 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
     TopicPartition,
 )
 from aiokafka.errors import UnknownTopicOrPartitionError  # type: ignore[import-untyped]
-from aiokafka.producer.message_accumulator import BatchBuilder  # type: ignore[import-untyped]
 
+from unimsg.adapter import Address, Kind, Wire
 from unimsg.backoff import Backoff
 from unimsg.errors import PublishError
 from unimsg.keys import partition_of
-from unimsg_kafka.clients import Clients, stop_producer, withdraw
-from unimsg_kafka.errors import (
-    FORBIDDEN,
-    MISSING,
-    STALE_PRODUCER,
-    UNREACHABLE,
-    concerns_channel,
-    describe,
-    is_refusal,
-    never_left,
-    publish_error,
-    unanswered,
-)
+from unimsg_kafka.clients import Clients, stop_producer
+from unimsg_kafka.errors import FINAL, UNREACHABLE, describe, never_left, publish_error, unanswered
+from unimsg_kafka.lane import BATCH_BYTES, Lane
 from unimsg_kafka.options import Compression
 from unimsg_kafka.topics import Topic, Topics
-from unimsg_kafka.wire import Record
+from unimsg_kafka.wire import topic_of
 
 _CODECS = {None: 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}  # the numbers of Kafka's record format
-_BATCH_BYTES = 256 * 1024
 _KEYLESS_RUN = 16  # messages without a key that go to one partition together: a batch costs more than a message
-_LOOK_AFTER = 1.0  # seconds without an answer, then we look whether the topic is still there
+_DEADLINES = 50.0  # calls whose deadlines fall into the same part of a second, of so many, share a timer
+_WATCH_EVERY = 0.5
 _RETIRE_WITHIN = 60.0
 
 
-Outgoing = tuple[str, str | None, Record | PublishError]
-"""Id, the key that chooses the partition, and the record, or what makes one impossible."""
-
-
-class _Call:
+class Call:
     """One `send`: its outcomes as they come."""
 
-    __slots__ = ("channel", "entries", "future", "left", "outcomes")
+    __slots__ = ("address", "entries", "future", "left", "outcomes")
 
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
-        self.entries: list[_Entry] = []
-        self.outcomes: list[PublishError | None] = []
-        self.left = 0
+    def __init__(self, address: Address, messages: Sequence[Wire]) -> None:
+        self.address = address
+        self.entries = [Entry(self, index, wire) for index, wire in enumerate(messages)]
+        self.outcomes: list[PublishError | None] = [None] * len(messages)
+        self.left = len(messages)
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def settle(self, entry: "_Entry", outcome: PublishError | None) -> None:
-        if not entry.open:
-            return
-        entry.open = False
-        self.outcomes[entry.index] = outcome
-        self.left -= 1
-        if not self.left and not self.future.done():
-            self.future.set_result(None)
-
     def expire(self, why: str) -> None:
-        """The deadline: what is not answered by now."""
+        """The deadline, for what has no answer by now."""
+        name = self.address.name
+        for entry in list(self.entries):
+            wire = entry.wire
+            entry.settle(unanswered(name, wire.id) if entry.handed else never_left(why, name, wire.id))
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more: what is still queued is not sent."""
         for entry in self.entries:
-            if entry.open:
-                in_doubt = entry.handed
-                outcome = unanswered if in_doubt else partial(never_left, why)
-                self.settle(entry, outcome(self.channel, entry.message_id))
+            entry.open = False
+        self.entries = []
 
 
-class _Entry:
+class Entry:
     """One message on its way."""
 
-    __slots__ = ("call", "handed", "index", "key", "message_id", "open", "record")
+    __slots__ = ("call", "handed", "index", "open", "wire")
 
-    def __init__(self, call: _Call, index: int, message_id: str, key: str | None, record: Record) -> None:
+    def __init__(self, call: Call, index: int, wire: Wire) -> None:
         self.call = call
         self.index = index
-        self.message_id = message_id
-        self.key = key
-        self.record = record
+        self.wire = wire
         self.handed = False
         """aiokafka has it: it may be stored."""
         self.open = True
 
+    def settle(self, outcome: PublishError | None) -> None:
+        if self.open:
+            self.open = False
+            call = self.call
+            call.outcomes[self.index] = outcome
+            call.left -= 1
+            if not call.left:
+                call.entries = []
+                if not call.future.done():
+                    call.future.set_result(None)
+
     def fail(self, error: BaseException) -> None:
-        self.call.settle(self, publish_error(error, self.call.channel, self.message_id))
+        self.settle(publish_error(error, self.call.address.name, self.wire.id))
 
 
 class Publisher:
     """Sends to any topic of one cluster. The producer is made by the first send: a user who may only read has none."""
 
     def __init__(self, clients: Clients, topics: Topics) -> None:
-        self._clients = clients
         self.topics = topics
         self.producer: AIOKafkaProducer | None = None
         self.problem: str | None = None
         """What keeps messages from being sent, None if nothing does."""
         self.compressions: dict[str, Compression | None] = {}
         """By topic, where its options name one."""
-        self._routes: dict[str, _Route] = {}
-        self._calls: set[_Call] = set()
+        self._clients = clients
+        self._routes: dict[str, Route] = {}
+        self._calls: dict[int, set[Call]] = {}  # by the part of a second in which they end
         self._tasks: set[asyncio.Task[None]] = set()
         self._making = asyncio.Lock()
-        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._watching = False
 
-    async def send(
-        self, channel: str, topic: str, messages: Sequence[Outgoing], timeout: float
-    ) -> Sequence[PublishError | None]:
-        call = _Call(channel)
-        for index, (message_id, key, record) in enumerate(messages):
-            if isinstance(record, PublishError):
-                call.outcomes.append(record)
-            else:
-                call.outcomes.append(None)
-                call.entries.append(_Entry(call, index, message_id, key, record))
-        call.left = len(call.entries)
-        if not call.left:
-            return call.outcomes
+    async def send(self, address: Address, messages: Sequence[Wire], timeout: float) -> Sequence[PublishError | None]:
+        call = Call(address, messages)
+        due = int((self._loop.time() + timeout) * _DEADLINES)
+        calls = self._calls.get(due)
+        if calls is None:
+            calls = self._calls[due] = set()
+            self._loop.call_at(due / _DEADLINES, self._expire, due)
+        calls.add(call)
+        topic = topic_of(address)
         route = self._routes.get(topic)
         if route is None:
-            route = self._routes[topic] = _Route(self, topic)
-        self._calls.add(call)
-        timer = asyncio.get_running_loop().call_later(timeout, self._expire, call)
+            route = self._routes[topic] = Route(self, topic)
+        route.add(call.entries)
+        if not self._watching:
+            self._watching = True
+            self._loop.call_later(_WATCH_EVERY, self._watch)
         try:
-            route.add(call.entries)
-            await call.future
+            if call.left:
+                await call.future
         finally:
-            timer.cancel()
-            self._calls.discard(call)
-            if call.left:  # cancelled: what is still queued is not sent
-                for entry in call.entries:
-                    entry.open = False
+            calls.discard(call)
+            call.abandon()
         return call.outcomes
 
     async def renew(self, dead: AIOKafkaProducer | None) -> AIOKafkaProducer:
@@ -179,39 +165,48 @@ class Publisher:
 
     async def aclose(self, timeout: float) -> None:
         """Waits for what is under way, within the time; the rest gets the outcome of its deadline."""
-        if self._calls:
-            await asyncio.wait([call.future for call in self._calls], timeout=timeout / 2)
-        self._closed = True
-        for call in list(self._calls):
-            call.expire("closed")
+        pending = [call.future for calls in self._calls.values() for call in calls]
+        if pending:
+            await asyncio.wait(pending, timeout=timeout / 2)
+        for due in list(self._calls):
+            self._expire(due)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.producer is not None:
-            producer, self.producer = self.producer, None
+        producer, self.producer = self.producer, None
+        if producer is not None:
             await stop_producer(producer, timeout / 2)
 
-    def _expire(self, call: _Call) -> None:
-        call.expire(self.problem or "the broker answers too slowly")
+    def _expire(self, due: int) -> None:
+        for call in self._calls.pop(due, ()):
+            call.expire(self.problem or "the broker answers too slowly")
+
+    def _watch(self) -> None:
+        self._watching = any(self._calls.values())
+        if self._watching:
+            self._loop.call_later(_WATCH_EVERY, self._watch)
+            for route in self._routes.values():
+                for lane in route.lanes:
+                    lane.watch()
 
 
-class _Route:
+class Route:
     """The way to one topic: its lanes, once the topic is known to us and to the producer."""
 
     def __init__(self, publisher: Publisher, topic: str) -> None:
         self.publisher = publisher
         self.topic = topic
         self.stale = True
-        self.lanes: list[_Lane] = []
-        self.batch_bytes = _BATCH_BYTES
+        self.lanes: list[Lane] = []
+        self.batch_bytes = BATCH_BYTES
         self.codec = 0
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[Entry] = deque()
         self._turn = itertools.count(random.randrange(1 << 16))  # noqa: S311  # processes begin at different partitions
         self._preparing: asyncio.Task[None] | None = None
 
-    def add(self, entries: Sequence[_Entry]) -> None:
+    def add(self, entries: Sequence[Entry]) -> None:
         if self.stale:  # before the lanes are known, and in order with those that wait already
-            _drop_expired(self._waiting)
+            drop_expired(self._waiting)
             self._waiting.extend(entries)
             self.prepare()
         else:
@@ -235,9 +230,9 @@ class _Route:
                 async with asyncio.timeout(5.0):
                     await producer.partitions_for(self.topic)
                 if self.stale:
-                    self.batch_bytes = min(_BATCH_BYTES, await publisher.topics.limit(self.topic))
+                    self.batch_bytes = min(BATCH_BYTES, await publisher.topics.limit(self.topic))
                     self._open(topic)
-            except FORBIDDEN as error:
+            except FINAL as error:
                 self._fail(error)
                 return
             except UNREACHABLE as error:
@@ -252,33 +247,36 @@ class _Route:
     def _open(self, topic: Topic) -> None:
         self.codec = _CODECS[self.publisher.compressions.get(self.topic)]
         while len(self.lanes) < topic.partitions:  # lanes keep their queues: partitions are only ever added
-            self.lanes.append(_Lane(self, TopicPartition(self.topic, len(self.lanes))))
+            self.lanes.append(Lane(self, TopicPartition(self.topic, len(self.lanes))))
         self.stale = False
         waiting, self._waiting = self._waiting, deque()
         self._distribute(waiting)
 
-    def _distribute(self, entries: Sequence[_Entry]) -> None:
-        lanes, touched = self.lanes, set()
+    def _distribute(self, entries: Sequence[Entry]) -> None:
+        lanes = self.lanes
         run = max(_KEYLESS_RUN, -(-len(entries) // len(lanes)))
-        keyless, lane = 0, lanes[0]
+        keyless, current = 0, lanes[0]
+        touched = set()
         for entry in entries:
-            if entry.key is not None:
-                place = lanes[partition_of(entry.key, len(lanes))]
+            address = entry.call.address
+            key = address.channel if address.kind is Kind.INBOX else entry.wire.key
+            if key is not None:
+                lane = lanes[partition_of(key, len(lanes))]
             else:
                 if keyless % run == 0:
-                    lane = lanes[next(self._turn) % len(lanes)]
+                    current = lanes[next(self._turn) % len(lanes)]
                 keyless += 1
-                place = lane
-            place.queue.append(entry)
-            touched.add(place)
-        for place in touched:
-            _drop_expired(place.queue)
-            place.pump()
+                lane = current
+            lane.queue.append(entry)
+            touched.add(lane)
+        for lane in touched:
+            drop_expired(lane.queue)
+            lane.pump()
 
     def _wanted(self) -> bool:
         queues = [self._waiting, *(lane.queue for lane in self.lanes)]
         for queue in queues:
-            _drop_expired(queue)
+            drop_expired(queue)
         return any(queues)
 
     def _fail(self, error: BaseException) -> None:
@@ -289,117 +287,7 @@ class _Route:
                 queue.popleft().fail(error)
 
 
-class _Lane:
-    """One partition: its queue, and its one batch in flight. All of it runs in callbacks, without a task."""
-
-    def __init__(self, route: _Route, place: TopicPartition) -> None:
-        self.route = route
-        self.place = place
-        self.queue: deque[_Entry] = deque()
-        self.poisoned: AIOKafkaProducer | None = None
-        """The producer that this partition no longer accepts."""
-        self._busy = False
-        self._most = 1 << 30  # messages in a batch: halved by a refusal, doubled by a success
-        self._look: asyncio.TimerHandle | None = None
-
-    def pump(self) -> None:
-        """Sends the next batch, if none is in flight."""
-        if self._busy or not self.queue:
-            return
-        producer = self.route.publisher.producer
-        if producer is None or producer is self.poisoned or self.route.stale:
-            self.route.prepare()
-            return
-        batch = BatchBuilder(self.route.batch_bytes, self.route.codec, is_transactional=False)
-        taken = self._fill(batch)
-        if not taken:
-            return
-        batch.close()
-        future = self._hand_over(producer, batch)
-        if future is None:
-            self.queue.extendleft(reversed(taken))
-            self.route.prepare()
-            return
-        self._busy = True
-        for entry in taken:
-            entry.handed = True
-        future.add_done_callback(partial(self._done, producer, taken))
-        self._look = asyncio.get_running_loop().call_later(_LOOK_AFTER, self._begin_look, producer, future)
-
-    def _fill(self, batch: BatchBuilder) -> list[_Entry]:
-        queue, most = self.queue, self._most
-        taken: list[_Entry] = []
-        while queue and len(taken) < most:
-            entry = queue[0]
-            if entry.open:
-                key, value, headers = entry.record
-                if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                    break  # full
-                taken.append(entry)
-            queue.popleft()
-        return taken
-
-    def _hand_over(self, producer: AIOKafkaProducer, batch: BatchBuilder) -> "asyncio.Future[object] | None":
-        """Gives the batch to aiokafka without waiting; None if it would wait: for the topic's metadata.
-
-        `send_batch` is a coroutine that has nothing to wait for while the producer knows the topic and no batch of the
-        partition is in flight. Stepping it here spares a task for each batch.
-        """
-        step = producer.send_batch(batch, self.place.topic, partition=self.place.partition)
-        try:
-            step.send(None)
-        except StopIteration as handed:
-            return handed.value  # type: ignore[no-any-return]  # a future, of an untyped package
-        except (*UNREACHABLE, AssertionError, TypeError):  # closed, or the topic just vanished from its metadata
-            self.poisoned = producer
-            return None
-        step.close()
-        return None
-
-    def _done(self, producer: AIOKafkaProducer, taken: list[_Entry], future: "asyncio.Future[object]") -> None:
-        self._busy = False
-        if self._look is not None:
-            self._look.cancel()
-        error = asyncio.CancelledError() if future.cancelled() else future.exception()
-        if error is None:
-            self._most = min(self._most * 2, 1 << 30)
-            for entry in taken:
-                entry.call.settle(entry, None)
-        else:
-            self.poisoned = producer
-            self._failed(taken, error)
-        self.pump()
-
-    def _failed(self, taken: list[_Entry], error: BaseException) -> None:
-        refused = is_refusal(error)
-        if isinstance(error, MISSING):
-            self.route.stale = True
-        if isinstance(error, STALE_PRODUCER) or (refused and len(taken) > 1 and not concerns_channel(error)):
-            for entry in taken:
-                entry.handed = False  # the broker stored nothing of it
-            self.queue.extendleft(reversed(taken))
-            if refused:
-                self._most = len(taken) // 2
-        else:
-            for entry in taken:
-                entry.fail(error)
-
-    def _begin_look(self, producer: AIOKafkaProducer, future: "asyncio.Future[object]") -> None:
-        self.route.publisher.spawn(self._look_for_topic(producer, future))
-
-    async def _look_for_topic(self, producer: AIOKafkaProducer, future: "asyncio.Future[object]") -> None:
-        """aiokafka sends a batch for a deleted topic again and again, and so into a topic made anew under its name."""
-        while not future.done():
-            try:
-                if await self.route.publisher.topics.find(self.place.topic) is None:
-                    withdraw(producer, self.place, UnknownTopicOrPartitionError(self.place.topic))
-            except UNREACHABLE as error:
-                self.route.publisher.problem = f"no answer of {self.place.topic}: {describe(error)}"
-            await asyncio.wait([future], timeout=_LOOK_AFTER / 2)
-        self.route.publisher.problem = None
-
-
-def _drop_expired(queue: deque[_Entry]) -> None:
+def drop_expired(queue: deque[Entry]) -> None:
     """Keeps a queue bounded that cannot be sent: its oldest entries expire first."""
     while queue and not queue[0].open:
         queue.popleft()

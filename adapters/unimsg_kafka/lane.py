@@ -1,0 +1,143 @@
+"""One partition of what is sent: a queue, and one batch in flight. It runs in callbacks, without a task."""
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
+    AIOKafkaProducer,
+    TopicPartition,
+)
+from aiokafka.errors import UnknownTopicOrPartitionError  # type: ignore[import-untyped]
+from aiokafka.producer.message_accumulator import BatchBuilder  # type: ignore[import-untyped]
+
+from unimsg_kafka.clients import withdraw
+from unimsg_kafka.errors import FINAL, MISSING, STALE_PRODUCER, UNREACHABLE, describe, is_refusal
+from unimsg_kafka.wire import encode
+
+if TYPE_CHECKING:
+    from unimsg_kafka.publisher import Entry, Route
+
+BATCH_BYTES = 256 * 1024
+_ALL = 1 << 30
+_LOOK_AFTER = 1.0  # seconds without an answer, then we look whether the topic is still there
+
+Future = asyncio.Future[object]
+
+
+class Lane:
+    def __init__(self, route: "Route", place: TopicPartition) -> None:
+        self.queue: deque[Entry] = deque()
+        self.poisoned: AIOKafkaProducer | None = None
+        """The producer that this partition no longer accepts."""
+        self._route = route
+        self._place = place
+        self._loop = asyncio.get_running_loop()
+        self._in_flight: tuple[AIOKafkaProducer, Future] | None = None
+        self._since = 0.0
+        self._looking = False
+        self._most = _ALL  # messages in a batch: halved by a refusal, doubled by a success
+
+    def pump(self) -> None:
+        """Sends the next batch, if none is in flight."""
+        if self._in_flight is not None or not self.queue:
+            return
+        producer = self._route.publisher.producer
+        if producer is None or producer is self.poisoned or self._route.stale:
+            self._route.prepare()
+            return
+        batch = BatchBuilder(self._route.batch_bytes, self._route.codec, is_transactional=False)
+        taken = self._fill(batch)
+        if not taken:
+            return
+        batch.close()
+        future = self._hand_over(producer, batch)
+        if future is None:
+            self.queue.extendleft(reversed(taken))
+            self._route.prepare()
+            return
+        for entry in taken:
+            entry.handed = True
+        self._in_flight, self._since = (producer, future), self._loop.time()
+        future.add_done_callback(partial(self._done, producer, taken))
+
+    def watch(self) -> None:
+        """To be called now and then. aiokafka sends a batch for a deleted topic again and again, and so into a topic
+        made anew under its name."""
+        if self._in_flight is not None and not self._looking and self._loop.time() - self._since > _LOOK_AFTER:
+            self._looking = True
+            self._route.publisher.spawn(self._look(*self._in_flight))
+
+    def _fill(self, batch: BatchBuilder) -> "list[Entry]":
+        queue, most = self.queue, self._most
+        taken: list[Entry] = []
+        while queue and len(taken) < most:
+            entry = queue[0]
+            if entry.open:
+                try:
+                    key, value, headers = encode(entry.wire, entry.call.address)
+                except UnicodeEncodeError as error:
+                    entry.fail(error)
+                else:
+                    if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                        break  # full
+                    taken.append(entry)
+            queue.popleft()
+        return taken
+
+    def _hand_over(self, producer: AIOKafkaProducer, batch: BatchBuilder) -> Future | None:
+        """Gives the batch to aiokafka without waiting; None if it would wait: for the topic's metadata.
+
+        `send_batch` is a coroutine that has nothing to wait for while the producer knows the topic and no batch of the
+        partition is in flight. Stepping it here spares a task for each batch.
+        """
+        step = producer.send_batch(batch, self._place.topic, partition=self._place.partition)
+        try:
+            step.send(None)
+        except StopIteration as handed:
+            return handed.value  # type: ignore[no-any-return]  # a future, of an untyped package
+        except (*UNREACHABLE, AssertionError):  # closed, or it does not know the partition
+            self.poisoned = producer
+            return None
+        step.close()
+        return None
+
+    def _done(self, producer: AIOKafkaProducer, taken: "list[Entry]", future: Future) -> None:
+        self._in_flight = None
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        if error is None:
+            self._most = min(self._most * 2, _ALL)
+            for entry in taken:
+                entry.settle(None)
+        else:
+            self.poisoned = producer
+            self._failed(taken, error)
+        self.pump()
+
+    def _failed(self, taken: "list[Entry]", error: BaseException) -> None:
+        refused = is_refusal(error)
+        if isinstance(error, MISSING):
+            self._route.stale = True
+        if isinstance(error, STALE_PRODUCER) or (refused and len(taken) > 1 and not isinstance(error, FINAL)):
+            for entry in taken:
+                entry.handed = False  # the broker stored nothing of it
+            self.queue.extendleft(reversed(taken))
+            if refused:
+                self._most = len(taken) // 2
+        else:
+            for entry in taken:
+                entry.fail(error)
+
+    async def _look(self, producer: AIOKafkaProducer, future: Future) -> None:
+        publisher = self._route.publisher
+        while not future.done():
+            try:
+                if await publisher.topics.find(self._place.topic) is None:
+                    withdraw(producer, self._place, UnknownTopicOrPartitionError(self._place.topic))
+                publisher.problem = f"{self._place.topic}: the broker does not confirm"
+            except UNREACHABLE as error:
+                publisher.problem = f"{self._place.topic}: the broker does not confirm: {describe(error)}"
+            await asyncio.wait([future], timeout=_LOOK_AFTER / 2)
+        publisher.problem = None
+        self._looking = False
