@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypeForm
 
@@ -26,6 +26,8 @@ class Json(Generic[B]):
             raise ConfigurationError(
                 f"no JSON codec for {body!r}: use a pydantic model, a dataclass, a TypedDict, builtins, or codec="
             ) from None
+        except PydanticUserError as error:  # it says what to do: another TypedDict on Python 3.11, for one
+            raise ConfigurationError(f"no JSON codec for {body!r}: {error.message}") from None
         self._type = body
         # An instance of a class of its own was checked when it was made; anything else is checked before it is sent.
         is_record = inspect.isclass(body) and (issubclass(body, BaseModel) or dataclasses.is_dataclass(body))
@@ -37,7 +39,11 @@ class Json(Generic[B]):
                 self._adapter.validate_python(body, strict=True)
             elif not isinstance(body, self._record):
                 raise EncodeError(f"a {self._record.__name__} is wanted, not a {type(body).__name__}")
-            return self._adapter.dump_json(body, warnings="error")
+            # A field's alias is the name under which it is read again.
+            data = self._adapter.dump_json(body, by_alias=True, warnings="error")
+            if b"null" in data:  # nan and infinity are written so, which their own type does not take back
+                self._adapter.validate_json(data)
+            return data
         except ValidationError as error:
             raise EncodeError(f"the body does not fit {self._type!r}: {_summary(error)}") from None
         except PydanticSerializationError:  # its text may show values
@@ -53,5 +59,10 @@ class Json(Generic[B]):
 def _summary(error: ValidationError) -> str:
     """Where and what, without the values: bodies do not belong in logs."""
     first = error.errors(include_url=False, include_input=False, include_context=False)
-    shown = [f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['type']}" for item in first[:3]]
+    shown = [f"{'.'.join(map(_part, item['loc'])) or 'body'}: {item['type']}" for item in first[:3]]
     return ", ".join(shown) + (f" and {len(first) - 3} more" if len(first) > 3 else "")
+
+
+def _part(part: str | int) -> str:
+    """A step of the way to a value: a field or an index. Keys of a mapping are the sender's, and may be anything."""
+    return str(part) if isinstance(part, int) or (part.isidentifier() and len(part) <= 64) else "?"
