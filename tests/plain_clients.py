@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
 
 from unimsg_contracts import Harness
@@ -132,8 +133,8 @@ class PubSubClient:
         from google.cloud import pubsub_v1
 
         options = pubsub_v1.types.PublisherOptions(enable_message_ordering="ordering_key" in message)
-        os.environ["PUBSUB_EMULATOR_HOST"] = self._emulator
-        publisher = pubsub_v1.PublisherClient(publisher_options=options)
+        with patch.dict(os.environ, PUBSUB_EMULATOR_HOST=self._emulator):
+            publisher = pubsub_v1.PublisherClient(publisher_options=options)
         published = publisher.publish(
             message["topic"],
             message["data"].encode(),
@@ -146,8 +147,9 @@ class PubSubClient:
     def _take(self, address: Address) -> Message:
         from google.cloud import pubsub_v1
 
-        os.environ["PUBSUB_EMULATOR_HOST"] = self._emulator
-        with pubsub_v1.SubscriberClient() as subscriber:
+        with patch.dict(os.environ, PUBSUB_EMULATOR_HOST=self._emulator):
+            client = pubsub_v1.SubscriberClient()
+        with client as subscriber:
             name = subscriber.subscription_path(self.project, address.name)
             received = []
             while not received:

@@ -2,7 +2,8 @@
 
 
 def say(who: str, what: str) -> None:
-    print(f"{who:9} {what}", flush=True)
+    """In one write: handlers in threads speak too."""
+    print(f"{who:9} {what}\n", end="", flush=True)
 
 
 def euros(cents: int) -> str:
