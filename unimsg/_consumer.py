@@ -11,6 +11,7 @@ from typing import Literal
 from unimsg._brokers import Broker
 from unimsg._handling import Attempt, StillRunning
 from unimsg._lanes import Lane, Lanes
+from unimsg._message import shown
 from unimsg._settlements import Settlements
 from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Receiver, ReceiverClosed, Wanted
 from unimsg.backoff import Backoff
@@ -258,7 +259,7 @@ class Consumer:
     def _hold(self, lane: Lane[Work], running: StillRunning, cause: Cause) -> None:
         """A thread cannot be stopped: its key stays held here until it ends, whatever becomes of the message."""
         delivery, receiver = lane.head
-        log.warning("%s: message %s: its thread cannot be stopped and runs on", self.name, delivery.wire.id)
+        log.warning("%s: message %s: its thread cannot be stopped and runs on", self.name, shown(delivery.wire.id))
         in_place = self._address.ordered and not delivery.epoch.draining
         if cause == "timeout":
             self._note_failure(delivery, self._late())
@@ -307,7 +308,7 @@ class Consumer:
         self.failures[id] = Failure(known.count + 1 if known else 1, kind, monotonic())
         while len(self.failures) > REMEMBERED_FAILURES:
             self.failures.popitem(last=False)
-        log.error("%s: message %s failed and will be handled again", self.name, id, exc_info=error)
+        log.error("%s: message %s failed and will be handled again", self.name, shown(id), exc_info=error)
 
     def _wake(self, lane: Lane[Work], work: Work) -> None:
         self._lanes.wake(lane, work)

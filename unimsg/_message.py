@@ -83,8 +83,8 @@ def read_message(wire: Wire, body: Read, prefix: str, *, type: str, kind: Kind, 
             if name != CONTENT_TYPE and not name.startswith(_FOREIGN_ATTRIBUTES) and name not in _RESERVED_NAMES
         },
         content_type=headers.get(CONTENT_TYPE, ""),
-        conversation_id=headers.get(f"{prefix}correlationid", wire.id),
-        causation_id=headers.get(f"{prefix}causationid"),
+        conversation_id=_id_or_none(headers.get(f"{prefix}correlationid")) or wire.id,
+        causation_id=_id_or_none(headers.get(f"{prefix}causationid")),
         reply_to=headers.get(f"{prefix}replyto"),
         expires=_timestamp(headers.get(f"{prefix}expirytime")),
         raw=raw,
@@ -106,7 +106,8 @@ def new_id() -> str:
 
 def derived_id(message_id: str, handler: str, number: int) -> str:
     """The id of the `number`th message that `handler` sends for a message: the same each time it is handled."""
-    digest = blake2b(f"{message_id}\0{handler}\0{number}".encode(), digest_size=16).digest()
+    made_of = f"{message_id}\0{handler}\0{number}".encode(errors="surrogatepass")
+    digest = blake2b(made_of, digest_size=16).digest()
     value = int.from_bytes(digest) & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62  # UUIDv8: made our own way
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
@@ -114,8 +115,20 @@ def derived_id(message_id: str, handler: str, number: int) -> str:
 
 def check_id(id: str) -> None:
     """Raises EncodeError unless it is 1-128 printable ASCII characters."""
-    if not _ID.fullmatch(id):
-        raise EncodeError("a message id must be 1 to 128 printable ASCII characters")
+    if not (isinstance(id, str) and _ID.fullmatch(id)):
+        raise EncodeError("a message id must be a str of 1 to 128 printable ASCII characters")
+
+
+def following(conversation_id: str, message_id: str) -> Mapping[str, str]:
+    """The attributes of what is sent because of a message. Ids that others made and not every broker could carry on are
+    left out: they must not keep their own messages from being handled."""
+    attributes = {"correlationid": conversation_id, "causationid": message_id}
+    return {name: id for name, id in attributes.items() if _id_or_none(id)}
+
+
+def shown(id: str) -> str:
+    """An id as it may stand in a log: others may have put line ends, escape sequences or a novel into theirs."""
+    return id if len(id) <= 128 and id.isprintable() else f"{id[:128]!a}"
 
 
 def check_key(channel: str, key: str) -> None:
@@ -160,6 +173,10 @@ def _utf8(what: str, text: str) -> int:
         return len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         raise EncodeError(f"{what} has characters that UTF-8 cannot carry") from None
+
+
+def _id_or_none(text: str | None) -> str | None:
+    return text if text is not None and _ID.fullmatch(text) else None
 
 
 def _timestamp(text: str | None) -> datetime | None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
-from unimsg._message import Message, derived_id, read_message
+from unimsg._message import Message, derived_id, following, read_message
 from unimsg._routes import Route
 from unimsg._sending import OneWay, confirmed
 from unimsg.adapter import Delivery, Wire
@@ -83,9 +83,9 @@ class Context(OneWay, Generic[State]):
             body,
             source=self.bus._source,
             key=key,
-            id=id or derived_id(message.id, self._handler, self._sent),
+            id=derived_id(message.id, self._handler, self._sent) if id is None else id,
             headers=headers,
-            extensions={"correlationid": message.conversation_id, "causationid": message.id},
+            extensions=following(message.conversation_id, message.id),
         )
         return route, wire
 

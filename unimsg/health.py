@@ -7,6 +7,7 @@ from typing import Any
 
 from unimsg._brokers import Broker
 from unimsg._consumer import Consumer
+from unimsg._message import shown
 
 __all__ = ["Health"]
 
@@ -72,7 +73,8 @@ def _of_broker(broker: Broker) -> list[str]:
 def _of_messages(consumer: Consumer) -> list[str]:
     now = monotonic()
     return [
-        f"{consumer.name}: message {id} failed {failure.count} times, {failure.error} {now - failure.when:.0f} s ago"
+        f"{consumer.name}: message {shown(id)} failed {failure.count} times, "
+        f"{failure.error} {now - failure.when:.0f} s ago"
         for id, failure in consumer.failures.items()
         if now - failure.when < FAILURE_SHOWN_FOR
     ][-20:]
