@@ -69,10 +69,9 @@ class KafkaAdapter(Adapter):
         read = KafkaBrokerOptions.read(where, values)
         servers = [_server(where, host) for host in hosts.split(",")]
         tls = parts.scheme == "kafkas"
-        if read.tls is not None and not tls:
-            raise ConfigurationError(f"{where}: tls is given: use kafkas://")
-        if read.sasl == "plain" and not tls and not all(_is_local(host) for host, _ in servers):
-            raise ConfigurationError(f"{where}: sasl = plain shows the password: use kafkas:// or scram-sha-512")
+        wrong = _wrong_security(read, tls=tls, local=all(_is_local(host) for host, _ in servers))
+        if wrong is not None:
+            raise ConfigurationError(f"{where}: {wrong}")
         return cls(servers, read, tls=tls)
 
     async def connect(self, *, timeout: float) -> None:
@@ -224,6 +223,19 @@ class _Connection:
             except UNREACHABLE as error:
                 self.problem = f"the cluster does not answer: {describe(error)}"
             await asyncio.sleep(_PULSE)
+
+
+def _wrong_security(options: KafkaBrokerOptions, *, tls: bool, local: bool) -> str | None:
+    login = options.username is not None, options.password is not None
+    if options.sasl is None and any(login):
+        return "a user or a password is given, but no sasl: plain, scram-sha-256 or scram-sha-512"
+    if options.sasl is not None and not all(login):
+        return "sasl needs a user and a password"
+    if options.tls is not None and not tls:
+        return "tls is given: use kafkas://"
+    if options.sasl == "plain" and not (tls or local):
+        return "sasl = plain shows the password on the way: use kafkas:// or scram-sha-512"
+    return None
 
 
 def _server(where: str, text: str) -> Server:

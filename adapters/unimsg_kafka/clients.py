@@ -103,11 +103,12 @@ class Clients:
             # A listener that wants a login answers the look for versions and closes at the first real request.
             reply = await connection.send(MetadataRequest([]))
         except (*UNREACHABLE, EOFError, ValueError, AssertionError) as error:  # the last three: no Kafka on that port
-            plain = self._security["ssl_context"] is None
-            tls_behind = plain and connection is None and not isinstance(error, OSError) and await _speaks_tls(server)
+            tls, greeted = self._security["ssl_context"] is not None, connection is not None
+            tls_behind = not (tls or greeted or isinstance(error, OSError)) and await _speaks_tls(server)
             where = _text(server) + (f" ({why})" if why else "")
-            greeted = connection is not None
-            raise connect_error(error, where, sasl=self._sasl, tls_behind=tls_behind, greeted=greeted) from error
+            raise connect_error(
+                error, where, sasl=self._sasl, tls=tls, tls_behind=tls_behind, greeted=greeted
+            ) from error
         finally:
             if connection is not None:
                 connection.close()

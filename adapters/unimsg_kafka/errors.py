@@ -116,20 +116,24 @@ def operation_error(error: BaseException, operation: str, channel: str) -> Unims
 
 
 def connect_error(
-    error: BaseException, server: str, *, sasl: str | None, tls_behind: bool, greeted: bool
+    error: BaseException, server: str, *, sasl: str | None, tls: bool, tls_behind: bool, greeted: bool
 ) -> ConnectError:
-    """Why a server could not be used. `tls_behind`: it answers TLS although plain text was spoken to it. `greeted`: it
-    answered the first request as a broker and then closed the connection."""
+    """Why a server could not be used. `tls`: TLS was spoken to it. `tls_behind`: plain text was, and it answers TLS.
+    `greeted`: it answered the first request as a broker and then closed the connection."""
     at = f"kafka: {server}"
     if isinstance(error, _LOGIN):
-        return AuthenticationError(f"{at} refused the {sasl} login: check user, password and mechanism")
+        return AuthenticationError(
+            f"{at} refused the {sasl} login: check user, password and mechanism, and that this listener takes logins"
+        )
     if greeted and sasl is None and not isinstance(error, TimeoutError):
         return AuthenticationError(f"{at} closes the connection without a login: set sasl, user and password")
     reason = "plaintext" if tls_behind else _reason(error)
+    if tls and reason == "protocol":  # a broker takes the TLS greeting for a request of absurd size, and hangs up
+        reason = "tls"
     advice = {
         "dns": "the name does not resolve",
         "refused": "nobody listens there: is the broker up, is the port right?",
-        "tls": f"TLS failed: {describe(error)}: check tls.ca_file and the host name; kafkas:// needs a TLS listener",
+        "tls": f"TLS failed: {describe(error)}: is it a TLS listener, is tls.ca_file right, and the name?",
         "plaintext": "it speaks TLS: use kafkas://",
         "timeout": "no answer in time",
         "protocol": f"it does not answer as a Kafka broker: {describe(error)}",
@@ -139,8 +143,8 @@ def connect_error(
 
 def describe(error: BaseException) -> str:
     """A client's error in one line; it may hold the broker's own text, never a credential."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text, name = " ".join(str(error).split()), type(error).__name__
+    return text if name in text else f"{name}: {text}".rstrip(": ")
 
 
 def _reason(error: BaseException) -> ConnectReason:

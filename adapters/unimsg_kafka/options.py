@@ -1,8 +1,8 @@
 """Typed options: of a Kafka cluster, and of a channel on it."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from unimsg.options import BrokerOptions, ChannelOptions
 
@@ -21,14 +21,6 @@ class KafkaBrokerOptions(BrokerOptions):
     session_timeout: float = Field(default=10.0, ge=6.0, le=300.0)
     """Seconds without a heartbeat after which the broker gives a dead receiver's partitions to others. The broker's
     own `group.min.session.timeout.ms` is 6 seconds by default."""
-
-    @model_validator(mode="after")
-    def _complete_login(self) -> Self:
-        if self.sasl is None and (self.username is not None or self.password is not None):
-            raise ValueError("user and password are given, but no sasl: plain, scram-sha-256 or scram-sha-512")
-        if self.sasl is not None and (self.username is None or self.password is None):
-            raise ValueError("sasl needs a user and a password")
-        return self
 
 
 class KafkaOptions(ChannelOptions):
