@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from pages import ROOT, Block, blocks
+from pydantic import BaseModel
 from unimsg_contracts.brokers import KNOWN
 
-import unimsg
+from unimsg.config import BrokerSettings, ChannelSettings, HandlerSettings, Settings
+from unimsg.options import BrokerOptions, Tls
 from unimsg.registry import adapter_for
 
 README = "README.md"
@@ -57,7 +59,7 @@ def test_settings_load_with_brokers_and_options_that_exist(
     for variable in [name for name in os.environ if name.startswith("UNIMSG_")]:
         monkeypatch.delenv(variable)
     (tmp_path / "unimsg.toml").write_text(text)
-    settings = unimsg.Settings.load(tmp_path / "unimsg.toml")
+    settings = Settings.load(tmp_path / "unimsg.toml")
     adapters = {name: adapter_for(name, broker) for name, broker in settings.brokers.items()}
     options = {adapter.broker: adapter.options_type for adapter in adapters.values()}
     for pattern, channel in settings.channels.items():
@@ -127,6 +129,18 @@ def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text()):
         if not urlsplit(target).scheme:
             assert ((ROOT / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("model", [Settings, BrokerSettings, BrokerOptions, Tls, ChannelSettings, HandlerSettings])
+def test_the_configuration_page_names_every_key(model: type[BaseModel]) -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    assert [name for name in model.model_fields if not re.search(rf"\b{name}\b", page)] == []
+
+
+def test_the_configuration_page_names_every_variable() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    named = {variable.partition("__")[0] for variable in re.findall(r"`(UNIMSG_[A-Z_]+)", page)}
+    assert named == {f"UNIMSG_{name.upper()}" for name in Settings.model_fields} | {"UNIMSG_CONFIG"}
 
 
 def test_no_lock_file_is_committed() -> None:
