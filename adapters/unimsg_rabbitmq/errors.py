@@ -80,9 +80,10 @@ def operation_failure(error: BaseException, operation: str, address: Address) ->
         case aiormq.ChannelNotFoundEntity():
             return ChannelMissing(f"RabbitMQ: {name} does not exist: {text}")
         case aiormq.ChannelPreconditionFailed():
+            partitions = "it has another number of partitions: " if "'alternate-exchange'" in text else ""
             return TopologyError(
-                f"RabbitMQ: {name} exists and differs from what is declared: {text}. RabbitMQ never changes a queue's "
-                "arguments: declare it as it is, or drain it and delete it"
+                f"RabbitMQ: {name} exists and differs from what is declared: {partitions}{text}. RabbitMQ never "
+                "changes arguments: declare it as it is, or drain it and delete it"
             )
         case ValueError() | TypeError():
             return TopologyError(f"RabbitMQ: {name} cannot be declared: {error}")
@@ -91,16 +92,24 @@ def operation_failure(error: BaseException, operation: str, address: Address) ->
     return ConnectError(f"RabbitMQ: {operation} {name}: the connection was lost: {text}", reason="refused")
 
 
-INEQUIVALENT = re.compile(
-    r"inequivalent arg '(?P<arg>[^']+)' for .*: received (?P<wanted>.+?) but current is (?P<found>.+)$"
-)
+INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for .*: received (.+?) but current is (.+)$")
+QUOTED = re.compile(r"'([^']*)'")
 
 
 def difference(error: aiormq.ChannelPreconditionFailed) -> tuple[str, str, str]:
     """The argument that a declare and the real thing differ in; wanted; found."""
     text = _text(error)
-    found = INEQUIVALENT.search(text)
-    return (found["arg"], found["wanted"], found["found"]) if found else ("declaration", "as declared", text)
+    match = INEQUIVALENT.search(text)
+    if match is None:
+        return "declaration", "as declared", text
+    argument, wanted, found = match.groups()
+    return argument, _value(wanted), _value(found)
+
+
+def _value(text: str) -> str:
+    """ "'6'" and "the value '6' of type 'byte'" are 6; "none" stays."""
+    quoted = QUOTED.search(text)
+    return quoted[1] if quoted else text
 
 
 def is_absent(error: BaseException) -> bool:

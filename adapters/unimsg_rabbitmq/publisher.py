@@ -39,6 +39,8 @@ class Call:
         self.mandatory = mandatory
         self.written = 0
         """Messages are written in order: those before this one have left, or never will."""
+        self.repeated = -1
+        """The message that waits, or waited, for an earlier one of its id: that one may be stored."""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._outcomes: list[PublishError | None] = [None] * len(messages)
         self._open = set(range(len(messages)))
@@ -58,7 +60,7 @@ class Call:
         """The outcomes; what is open counts as unsent or unanswered, with these reasons."""
         for index in self._open:
             id = self.messages[index][1].id
-            if index < self.written:
+            if index < self.written or index == self.repeated:
                 self._outcomes[index] = errors.unconfirmed(self.address, id, unanswered)
             else:
                 self._outcomes[index] = errors.not_sent(self.address, id, unsent)
@@ -104,12 +106,13 @@ class Publisher:
             except aiormq.ChannelNotFoundEntity as error:
                 call.refuse_rest(errors.unroutable, str(error))
                 return
-            except errors.Ended as error:
+            except (errors.Ended, ValueError) as error:  # closed; or no name for an exchange
                 call.refuse_rest(errors.not_sent, str(error))
                 return
             if not channel.write(call, self._max_message_size):
                 # The same message is on its way already. A returned one is known by id and route only, so that two at
                 # once could get each other's outcome.
+                call.repeated = call.written
                 route, wire = call.messages[call.written]
                 await channel.answer_to((wire.id, route))
 

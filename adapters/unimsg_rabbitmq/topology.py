@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import aiormq
 from aiormq.abc import AbstractChannel
+from pamqp.common import FieldTable
 
 from unimsg.adapter import Address, Difference, Kind, Wanted
 from unimsg.errors import CapabilityError, TopologyError
@@ -116,7 +117,21 @@ def _look_exchange(address: Address) -> Declare:
 
 
 def _declare_exchange(address: Address) -> Declare:
-    return lambda channel: channel.exchange_declare(address.channel, exchange_type="direct", durable=True)
+    arguments: FieldTable | None = {"alternate-exchange": _mark(address)} if address.ordered else None
+    return lambda channel: channel.exchange_declare(
+        address.channel, exchange_type="direct", durable=True, arguments=arguments
+    )
+
+
+def _declare_mark(address: Address) -> Declare:
+    return lambda channel: channel.exchange_declare(_mark(address), exchange_type="fanout", durable=True, internal=True)
+
+
+def _mark(address: Address) -> str:
+    """An exchange that nothing is bound to. As the alternate of an ordered topic's exchange, an argument that never
+    changes, it makes RabbitMQ refuse a sender with another number of partitions, whose messages would else go to
+    partitions that no subscription has, and be dropped."""
+    return f"{address.channel}..p{address.partitions}"
 
 
 def _declare_queue(name: str, arguments: Arguments) -> Declare:
@@ -142,6 +157,8 @@ def _declarations(address: Address, options: RabbitOptions) -> list[Declare]:
     steps: list[Declare] = []
     if address.kind is Kind.TOPIC:
         steps.append(_declare_exchange(address))
+        if address.ordered:
+            steps.append(_declare_mark(address))
         if address.subscription is None:
             return steps
     steps += [_declare_queue(name, arguments) for name, arguments in _queues(address, options)]
