@@ -117,8 +117,9 @@ class _Runtime:
             seen.append(handler)
             self._routes.get(handler.channel)
         _check_handler_names(settings, seen)
-        if not seen:
-            self._brokers.get("default")  # a client that only sends: its mistakes show now, not at the first send
+        if not seen:  # a client that only sends: mistakes show now, not at the first send
+            for name in ["default"] if "default" in settings.brokers else settings.brokers:
+                self._brokers.get(name)
 
     def bus(self, source: str) -> Bus:
         return Bus(self._routes, source, self._examine, lambda: self._closed)

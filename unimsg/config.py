@@ -1,19 +1,20 @@
 """Configuration: from code, file, environment and argument, weakest first."""
 
 import fnmatch
-import ipaddress
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from unimsg._suggestion import suggestion
+from unimsg._urls import hosts_of, is_loopback, split_password
 from unimsg.errors import ConfigurationError
-from unimsg.options import BrokerOptions, explain
+from unimsg.options import BrokerOptions, explain, validated
 
 __all__ = ["BrokerSettings", "ChannelSettings", "HandlerSettings", "Settings", "Topology"]
 
@@ -21,7 +22,8 @@ Topology = Literal["create", "verify", "off"]
 
 FILE_NAME = "unimsg.toml"
 FILE_VARIABLE = "UNIMSG_CONFIG"
-_VARIABLES = ("URL", "TOPOLOGY", "PREFIX", "BROKERS", "CHANNELS", "HANDLERS")
+_VARIABLES = ("URL", "TOPOLOGY", "PREFIX", "BROKERS", "CHANNELS", "HANDLERS", "CONFIG")
+_PASSWORDS = {"password", "password_file", "password_env"}
 
 
 class BrokerSettings(BaseModel):
@@ -37,15 +39,20 @@ class BrokerSettings(BaseModel):
 
     @property
     def connect_timeout(self) -> float:
-        """Seconds for the first connection, as the adapter's options will have it."""
-        extra = (self.model_extra or {}).get("connect_timeout", BrokerOptions.model_fields["connect_timeout"].default)
-        return float(extra)
+        """Seconds for the first connection, as the adapter's options have it: from the table, else from the URL."""
+        said: dict[str, Any] = {**dict(parse_qsl(urlsplit(self.url).query)), **(self.model_extra or {})}
+        return float(said.get("connect_timeout", BrokerOptions.model_fields["connect_timeout"].default))
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:  # what pydantic shows of it
+        """The adapter's own options without their values: one of them may be a misspelt password."""
+        extra = self.model_extra or {}
+        return ((name, "…" if name in extra else value) for name, value in super().__repr_args__())
 
     @model_validator(mode="before")
     @classmethod
     def _take_password_out_of_url(cls, values: Any) -> Any:  # what pydantic was given
         if isinstance(values, dict) and isinstance(values.get("url"), str):
-            url, password = _split_password(values["url"])
+            url, password = split_password(values["url"])
             if password is not None:
                 return {"password": password, **values, "url": url}
         return values
@@ -144,12 +151,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _url_is_the_default_broker(cls, values: Any) -> Any:  # what pydantic was given
-        if isinstance(values, dict) and values.get("url") is not None:
-            values = dict(values)
-            brokers = dict(values.get("brokers") or {})
-            brokers["default"] = {**_as_dict(brokers.get("default")), "url": values.pop("url")}
-            values["brokers"] = brokers
-        return values
+        return _with_url_moved(values) if isinstance(values, dict) else values
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> Self:
@@ -163,12 +165,12 @@ class Settings(BaseModel):
                 a host that is not this machine.
         """
         file = _find_file(path)
-        values = _read_file(file) if file is not None else {}
-        environment = _read_environment()
-        _drop_weaker_passwords(values, environment)
+        values = _with_url_moved(_read_file(file)) if file is not None else {}
+        environment = _with_url_moved(_read_environment())
+        values = _without_weaker_passwords(values, environment)
         by_variable = environment.pop("channels", {})
         settings = cls(**_merge(values, environment))
-        exact = {key: value for key, value in by_variable.items() if "." in key or "-" in key or "*" in key}
+        exact = {key: value for key, value in by_variable.items() if not re.fullmatch(r"[a-z0-9_]+", key)}
         if exact:  # given whole as JSON, with the channels' own names
             settings = cls(**_merge(_merge(values, environment), {"channels": exact}))
         settings._environment = {
@@ -178,7 +180,8 @@ class Settings(BaseModel):
 
     def with_url(self, url: str) -> Self:
         """A copy whose default broker is at `url`; of the old one nothing is kept, its password least of all."""
-        copy = self.model_copy(update={"brokers": {**self.brokers, "default": _broker_settings(url)}})
+        broker = validated(BrokerSettings, "url", {"url": url})
+        copy = self.model_copy(update={"brokers": {**self.brokers, "default": broker}})
         copy._environment = self._environment
         return copy
 
@@ -186,7 +189,7 @@ class Settings(BaseModel):
         """What all patterns that fit a channel say about it together, the most specific one last."""
         fitting = sorted(
             (pattern for pattern in self.channels if fnmatch.fnmatchcase(name, pattern)),
-            key=lambda pattern: (pattern == name, len(pattern.partition("*")[0])),
+            key=lambda pattern: (pattern == name, len(re.split(r"[*?[]", pattern)[0]), len(pattern)),
         )
         found = [self.channels[pattern] for pattern in fitting]
         variable = _variable_name(name)
@@ -218,10 +221,6 @@ def _variable_name(channel: str) -> str:
     return channel.replace(".", "_").replace("-", "_")
 
 
-def _broker_settings(url: str) -> BrokerSettings:
-    return BrokerSettings(url=url)
-
-
 def _channel_settings(key: str, value: Mapping[str, Any]) -> ChannelSettings:
     try:
         return ChannelSettings(**value)
@@ -245,21 +244,19 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from None
-    brokers = values.get("brokers")
-    tables = dict(brokers) if isinstance(brokers, dict) else {}
-    if "url" in values:
-        tables["default"] = {**_as_dict(tables.get("default")), "url": values["url"]}
-    for name, table in tables.items():
-        _refuse_committed_password(file, name, table)
+    for name, table in _as_dict(_with_url_moved(values).get("brokers")).items():
+        _refuse_committed_password(file, name, _as_dict(table))
     return values
 
 
-def _refuse_committed_password(file: Path, name: str, table: Any) -> None:  # a TOML value of any kind
-    url = table.get("url") if isinstance(table, dict) else None
-    if not isinstance(url, str):
-        return
-    written = _split_password(url)[1] is not None or "password" in table
-    if written and not all(_is_loopback(host) for host in _hosts(url)):
+def _refuse_committed_password(file: Path, name: str, table: Mapping[str, Any]) -> None:
+    """A password without a URL beside it may go to any host."""
+    url = table.get("url")
+    try:
+        written = "password" in table or (isinstance(url, str) and split_password(url)[1] is not None)
+    except ValueError as error:
+        raise ConfigurationError(f"{file}: brokers.{name}.url: {error}") from None
+    if written and not (isinstance(url, str) and all(is_loopback(host) for host in hosts_of(url))):
         raise ConfigurationError(
             f"{file}: brokers.{name} has a password for a host that is not this machine; files get committed: write "
             "password_file or password_env instead, or put the URL into UNIMSG_URL"
@@ -292,26 +289,44 @@ def _read_environment() -> dict[str, Any]:
 
 
 def _refuse_misspelt_variables() -> None:
-    known = [f"UNIMSG_{name}" for name in _VARIABLES]
     for variable in os.environ:
         first = variable.partition("__")[0]
-        if not variable.startswith("UNIMSG_") or first in known or variable == FILE_VARIABLE:
+        if not first.startswith("UNIMSG_") or first.removeprefix("UNIMSG_") in _VARIABLES:
             continue
-        hint = suggestion(first, known)
-        if "did you mean" in hint:  # others may have variables of their own with our prefix
-            raise ConfigurationError(f"environment: {variable} is unknown{hint}")
+        # Only what is nearly one of ours: others may have variables of their own that begin as ours do.
+        hint = suggestion(first.removeprefix("UNIMSG_"), _VARIABLES)
+        if "did you mean " in hint:
+            raise ConfigurationError(f"environment: {variable} is unknown{hint.replace('mean ', 'mean UNIMSG_')}")
 
 
-def _drop_weaker_passwords(values: dict[str, Any], environment: Mapping[str, Any]) -> None:
+def _with_url_moved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`url` at the top is short for `brokers.default.url`. Moved before sources are merged: the stronger one wins,
+    whichever form it has."""
+    values = dict(values)
+    url = values.pop("url", None)
+    if url is not None:
+        brokers = _as_dict(values.get("brokers"))
+        values["brokers"] = {**brokers, "default": {**_as_dict(brokers.get("default")), "url": url}}
+    return values
+
+
+def _without_weaker_passwords(values: dict[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
     """A password that the environment gives, in a URL or apart, replaces the file's, wherever that one is kept."""
-    tables = {name: _as_dict(table) for name, table in _as_dict(environment.get("brokers")).items()}
-    if isinstance(environment.get("url"), str):
-        tables["default"] = {**tables.get("default", {}), "url": environment["url"]}
-    for name, table in tables.items():
-        own = _as_dict(_as_dict(values.get("brokers")).get(name))
-        keys = {"password", "password_file", "password_env"}
-        if own and (keys & table.keys() or _split_password(str(table.get("url", "")))[1] is not None):
-            values["brokers"][name] = {key: value for key, value in own.items() if key not in keys}
+    brokers = _as_dict(values.get("brokers"))
+    for name, table in _as_dict(environment.get("brokers")).items():
+        own = _as_dict(brokers.get(name))
+        if own and (_PASSWORDS & table.keys() or _password_in(table)):
+            kept = {key: value for key, value in own.items() if key not in _PASSWORDS}
+            brokers[name] = {**kept, "url": split_password(kept["url"])[0]} if "url" in kept else kept
+    return {**values, "brokers": brokers} if brokers else values
+
+
+def _password_in(table: Mapping[str, Any]) -> bool:
+    """Whether its URL has one. A malformed URL is refused elsewhere."""
+    try:
+        return split_password(str(table.get("url", "")))[1] is not None
+    except ValueError:
+        return False
 
 
 def _merge(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
@@ -327,28 +342,3 @@ def _as_dict(value: Any) -> dict[str, Any]:  # what a caller or a file gave
     if isinstance(value, BrokerSettings):
         return value.model_dump()
     return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _split_password(url: str) -> tuple[str, str | None]:
-    """The URL without its password, and the password."""
-    parts = urlsplit(url)
-    userinfo, at, hosts = parts.netloc.rpartition("@")
-    user, colon, password = userinfo.partition(":")
-    if not colon:
-        return url, None
-    return urlunsplit(parts._replace(netloc=f"{user}{at}{hosts}")), unquote(password)
-
-
-def _hosts(url: str) -> list[str]:
-    """The host names of a URL that may list several: h1:9092,h2:9092."""
-    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
-    return [urlsplit(f"//{host}").hostname or "" for host in hosts]
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,7 +1,7 @@
 """Typed options: of a broker (from its URL and its configuration table) and of a channel."""
 
-from collections.abc import Iterable, Mapping
-from typing import ClassVar, Self, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -69,11 +69,22 @@ def explain(model: type[BaseModel], where: str, error: ValidationError) -> str:
     """What is wrong, one line a key, without any value: values may be secrets."""
     lines = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
-        path = ".".join(str(part) for part in item["loc"])
-        name = f"{where}.{path}" if where else path
+        name = ".".join(part for part in (where, *map(str, item["loc"])) if part)
         if item["type"] == "extra_forbidden":
-            known: Iterable[str] = model.model_fields if len(item["loc"]) == 1 else ()
-            lines.append(f"{name}: unknown option{suggestion(str(item['loc'][-1]), known)}")
+            lines.append(f"{name}: unknown option{suggestion(str(item['loc'][-1]), _known(model, item['loc'][:-1]))}")
         else:
-            lines.append(f"{name}: {item['msg']}")
+            lines.append(f"{name}: {item['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)
+
+
+def _known(model: Any, path: Sequence[str | int]) -> Iterable[str]:  # any annotation of a model's field
+    """The names that there are at the end of a path into a model."""
+    for part in path:
+        if get_origin(model) is dict:
+            model = get_args(model)[1]
+        else:
+            field = getattr(model, "model_fields", {}).get(part)
+            model = None if field is None else field.annotation
+        if get_origin(model) is not dict:  # of "Tls | None" the model
+            model = next((member for member in get_args(model) if hasattr(member, "model_fields")), model)
+    return getattr(model, "model_fields", ())
