@@ -12,6 +12,7 @@ Ability = Literal[
     "away",
     "broken_tls",
     "cut",
+    "declared_order",
     "delete",
     "foreign",
     "hand_over",
@@ -19,6 +20,7 @@ Ability = Literal[
     "join_order",
     "kill",
     "leave_order",
+    "partitions",
     "password",
     "processes",
     "refuse",
@@ -32,12 +34,14 @@ Ability = Literal[
 - away: the network goes and comes back (`Network.leave`, `Network.back`)
 - broken_tls: `at(tls=True)` asks for TLS, so that TLS can meet plain text
 - cut: all connections are reset (`Network.cut`)
+- declared_order: the broker knows whether a channel is ordered by key
 - delete: a channel can be deleted behind the adapter's back
 - foreign: the broker's plain client can read and write
 - hand_over: what waits inside a stopped receiver goes to others before it is closed
 - hosts: the adapter connects to a host and a port, so that it can be given wrong ones
 - join_order, leave_order: the order of a key is kept by this broker while receivers join, leave
 - kill: the death of a process is noticed, within patience
+- partitions: keys are spread over a count of partitions that the broker knows
 - password, vhost: the broker refuses a wrong one
 - processes: several processes reach the same broker
 - refuse: a channel can be made that refuses some messages
