@@ -33,7 +33,7 @@ REASONS: tuple[tuple[str, ConnectReason], ...] = (
     ("Connection refused", "refused"),
     ("timed out", "timeout"),
     ("Endpoint closing", "timeout"),  # of a TLS handshake that got no answer
-    ("Tls handshake", "tls"),
+    ("handshake failed", "tls"),
     ("verification check failed", "tls"),
     ("Verification Check failed", "tls"),
     ("Handshake read failed", "tls"),

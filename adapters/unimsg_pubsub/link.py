@@ -95,10 +95,10 @@ class Link:
     async def _settled(self, channel: Any, until: float) -> None:
         """Waits while `channel` connects. A call would wait just so, but when its time was up nobody could tell
         whether it had left."""
-        while not self._closed and channel.get_state(try_to_connect=True) in (State.IDLE, State.CONNECTING):
+        while not self._closed and (state := channel.get_state(try_to_connect=True)) in (State.IDLE, State.CONNECTING):
             try:
                 async with asyncio.timeout(until - monotonic()):
-                    await channel.wait_for_state_change(channel.get_state())
+                    await channel.wait_for_state_change(state)
             except TimeoutError as error:
                 raise errors.NotReached(f"no connection to {self.target} in time") from error
         if self._closed:

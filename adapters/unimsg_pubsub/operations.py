@@ -13,7 +13,7 @@ class PubSubOperations(Operations):
         self._topology = topology
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        options = options_of(wanted)
+        options = options_of(address, wanted)
         if address.kind is Kind.INBOX:
             return []
         until = monotonic() + timeout

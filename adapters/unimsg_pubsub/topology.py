@@ -58,7 +58,7 @@ class Topology:
         if address.kind is Kind.INBOX:
             return
         until = monotonic() + timeout
-        options = options_of(wanted)
+        options = options_of(address, wanted)
         found = await self._found_or_made(
             self.get_topic, self._create_topic, self._wanted_topic(address, options), until
         )
@@ -170,7 +170,7 @@ class Topology:
             raise errors.operation_error(error, self._link.target, permission, resource) from error
 
 
-def options_of(wanted: Wanted) -> PubSubOptions:
+def options_of(address: Address, wanted: Wanted) -> PubSubOptions:
     """The options in `wanted`.
 
     Raises:
@@ -178,7 +178,7 @@ def options_of(wanted: Wanted) -> PubSubOptions:
     """
     if wanted.start is not None or wanted.history is not None:
         need = "a start in the past" if wanted.start is not None else "history"
-        raise CapabilityError(f"pubsub: {need} is not supported on Pub/Sub yet: leave it out, or use another broker")
+        raise CapabilityError(f"pubsub: {address.name}: {need} is not there yet on Pub/Sub: leave it out")
     return wanted.options if isinstance(wanted.options, PubSubOptions) else PubSubOptions()
 
 
