@@ -1,6 +1,7 @@
 """The configured brokers of one bus, each connected when it is first needed."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,12 +10,15 @@ from unimsg._suggestion import suggestion
 from unimsg._topology import Preparation
 from unimsg.adapter import Adapter
 from unimsg.errors import ConfigurationError
-from unimsg.registry import adapter_for
+from unimsg.registry import adapter_for, adapter_type
 
 if TYPE_CHECKING:
     from unimsg.config import Settings
 
 log = logging.getLogger("unimsg")
+
+OWN_KINDS = frozenset({"memory", "rabbitmq", "kafka", "pubsub"})
+"""`Adapter.broker` of the adapters in this distribution."""
 
 
 class Broker:
@@ -67,6 +71,14 @@ class Brokers:
             adapter = adapter_for(name, self._settings.brokers[name])
             broker = self._brokers[name] = Broker(name, adapter, self._settings)
         return broker
+
+    def kinds(self) -> set[str]:
+        """What brokers there are: ours, and those configured, as far as their clients are installed."""
+        found = set(OWN_KINDS)
+        for name, broker in self._settings.brokers.items():
+            with contextlib.suppress(ConfigurationError):  # told to whoever uses that broker
+                found.add(adapter_type(name, broker).broker)
+        return found
 
     def __iter__(self) -> Iterator[Broker]:
         return iter(self._brokers.values())

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from unimsg._brokers import Broker, Brokers
+from unimsg._brokers import OWN_KINDS, Broker, Brokers
 from unimsg._message import CONTENT_TYPE, check_headers, check_id, check_key, new_id, now
 from unimsg._publisher import Publisher
+from unimsg._suggestion import suggestion
 from unimsg.adapter import Address, Kind, Wanted, Wire
 from unimsg.channel import Channel
 from unimsg.errors import BusClosed, CapabilityError, ConfigurationError, ConnectError, EncodeError, PublishRejected
@@ -182,8 +183,8 @@ class Routes:
         broker = self._brokers.get(settings.broker or "default")
         name = settings.name or self._settings.prefix + channel.name
         tables = settings.model_extra or {}
-        for key in tables:
-            self._check_table(channel, key)
+        if not tables.keys() <= OWN_KINDS:  # else no other client need be loaded to know them
+            self._refuse_unknown_tables(channel, tables)
         own = tables.get(broker.adapter.broker, {})
         options = self._options(channel, broker, {**_set(settings, "max_body"), **own})
         route = Route(channel, broker, name, options)
@@ -203,10 +204,10 @@ class Routes:
                 values.update(option.model_dump(exclude_unset=True))
         return validated(model, f"channels.{channel.name}.{broker.adapter.broker}", {**values, **configured})
 
-    def _check_table(self, channel: Channel[Any, Any], key: str) -> None:
-        known = {"memory", "rabbitmq", "kafka", "pubsub"} | {broker.adapter.broker for broker in self._brokers}
-        if key not in known:
-            raise ConfigurationError(f"channels.{channel.name}.{key}: no broker has this name; known: {sorted(known)}")
+    def _refuse_unknown_tables(self, channel: Channel[Any, Any], tables: Mapping[str, Any]) -> None:
+        kinds = self._brokers.kinds()
+        for key in tables.keys() - kinds:
+            raise ConfigurationError(f"channels.{channel.name}.{key}: no broker has this name{suggestion(key, kinds)}")
 
     def _refuse_second_declaration(self, route: Route) -> None:
         """A queue and a topic never share a name, and one name has one order."""

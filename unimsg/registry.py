@@ -35,10 +35,15 @@ def adapter_for(name: str, broker: "BrokerSettings") -> Adapter:
     Raises:
         ConfigurationError: unknown scheme; the client is not installed (says how); bad URL or option.
     """
+    return adapter_type(name, broker).from_url(broker.url, broker.options(name))
+
+
+def adapter_type(name: str, broker: "BrokerSettings") -> type[Adapter]:
+    """Raises ConfigurationError: unknown scheme; the client is not installed (says how)."""
     scheme, divider, _ = broker.url.partition("://")
     if not divider:
         raise ConfigurationError(f"brokers.{name}.url must begin with a scheme, as in amqp://localhost")
-    return _find(scheme, name).from_url(broker.url, broker.options(name))
+    return _find(scheme, name)
 
 
 def _find(scheme: str, name: str) -> type[Adapter]:
