@@ -224,7 +224,7 @@ async def _speaks_tls(host: str, port: int, deadline: float) -> bool:
         async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + 1)):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
     except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")  # it wants a client's certificate, say
+        return "ALERT" in str(error)  # it wants a client's certificate, say
     except OSError:
         return False
     writer.transport.abort()

@@ -26,8 +26,6 @@ BROKEN = (aiormq.AMQPError, aiormq.ChannelInvalidStateError, OSError, RuntimeErr
 RuntimeError is its answer to a call on a connection that was closed."""
 
 ACCESS_REFUSED, NOT_FOUND = 403, 404
-OTHER_NAME = (62, 64)
-"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
 TLS_ALERT = b"\x15"
 
 
@@ -51,12 +49,11 @@ def connect_failure(
         case socket.gaierror():
             return ConnectError(f"RabbitMQ host of {where} is unknown: {error.strerror}", reason="dns")
         case ssl.SSLCertVerificationError():
-            text = f"RabbitMQ at {where}: its certificate was refused: {error.verify_message}"
-            other_name = error.verify_code in OTHER_NAME
+            other_name = "mismatch" in str(error)
             hint = "use a host name that it is made for" if other_name else "name its authority in tls.ca_file"
-            return ConnectError(f"{text}; {hint}", reason="tls")
+            return ConnectError(f"RabbitMQ at {where}: its certificate was refused: {error}; {hint}", reason="tls")
         case ssl.SSLError():
-            text = f"RabbitMQ at {where}: no TLS was agreed on ({error.reason or error})"
+            text = f"RabbitMQ at {where}: no TLS was agreed on ({error})"
             return ConnectError(f"{text}; does this port speak plain text (amqp://)?", reason="tls")
         case TimeoutError():
             return ConnectError(f"RabbitMQ at {where} did not answer in time", reason="timeout")
