@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 
@@ -12,16 +12,21 @@ TICK = 0.005
 """Seconds between two looks at a condition."""
 
 
-async def eventually(condition: Callable[[], bool], patience: float, what: Callable[[], str]) -> None:
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], patience: float, what: Callable[[], str]) -> None:
     """Waits until `condition` holds. Fails after `patience` seconds with `what()`."""
     try:
         async with asyncio.timeout(patience) as limit:
-            while not condition():  # noqa: ASYNC110  # a condition on a broker sets no event
+            while not await _holds(condition):
                 await asyncio.sleep(TICK)
     except TimeoutError:
         if limit.expired():
             pytest.fail(f"after {patience:g} s: {what()}")
         raise
+
+
+async def _holds(condition: Callable[[], bool | Awaitable[bool]]) -> bool:
+    holds = condition()
+    return holds if isinstance(holds, bool) else await holds
 
 
 def difference(wanted: Iterable[str], got: Iterable[str]) -> str:

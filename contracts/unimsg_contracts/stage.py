@@ -3,13 +3,17 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import Self, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Self, TypeVar
 
 import pytest
+from typing_extensions import TypeForm
 
+import unimsg
+from unimsg import Bus, Queue, Service, Settings, Topic, registry
 from unimsg.adapter import Adapter, Address, Delivery, Kind, Receiver, Wanted, Wire
+from unimsg.config import Topology as TopologySetting
 from unimsg.errors import PublishError
 from unimsg.keys import partition_of
 from unimsg_contracts.child import Child
@@ -18,6 +22,7 @@ from unimsg_contracts.reading import Reader, difference, eventually, ids
 from unimsg_contracts.worker import History, Worker
 
 T = TypeVar("T")
+Body = TypeVar("Body")
 
 RUN = secrets.token_hex(4)
 """Part of every name, so that runs on one broker never meet."""
@@ -145,6 +150,36 @@ class Stage:
     async def network(self) -> Network:
         """A way to the broker that the case can break."""
         return await self._rest.enter_async_context(self.harness.network())
+
+    # ---- the whole library
+
+    @asynccontextmanager
+    async def bus(
+        self, *services: Service[Any], url: str | None = None, topology: TopologySetting = "create"
+    ) -> AsyncIterator[Bus]:
+        """`unimsg.connect` on this broker, with this stage's adapter."""
+        url = url or self.harness.url
+        scheme = url.partition("://")[0]
+        broker = {"url": url, **self.harness.options}
+        registry.register(scheme, self.adapter_type)
+        try:
+            async with unimsg.connect(
+                *services, settings=Settings(brokers={"default": broker}, topology=topology)
+            ) as bus:
+                yield bus
+        finally:
+            registry.register(scheme, None)
+
+    def declare_queue(self, body: TypeForm[Body], **how: Any) -> Queue[Body]:
+        """A queue with a name that nobody else uses. `how`: as `unimsg.Queue` (which types it)."""
+        queue: Queue[Body] = Queue(self.name(), body, **how)
+        self._made.append(Address(queue.name, Kind.QUEUE, partitions=8 if queue.ordered else 0))
+        return queue
+
+    def declare_topic(self, body: TypeForm[Body], **how: Any) -> Topic[Body]:
+        topic: Topic[Body] = Topic(self.name(), body, **how)
+        self._made.append(Address(topic.name, Kind.TOPIC, partitions=8 if topic.ordered else 0))
+        return topic
 
     # ---- acts
 
