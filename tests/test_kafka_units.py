@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
-from aiokafka import errors as kafka
+from aiokafka import errors as kafka  # type: ignore[import-untyped]  # aiokafka has no py.typed
 from pydantic import SecretStr
 from unimsg_kafka.adapter import KafkaAdapter
 from unimsg_kafka.errors import publish_error

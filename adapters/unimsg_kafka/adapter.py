@@ -1,7 +1,6 @@
 """unimsg's port on Apache Kafka: connecting, topology, and the way to the parts that send and receive."""
 
 import asyncio
-import contextlib
 import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -25,7 +24,7 @@ from unimsg.adapter import (
 )
 from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, PublishError, TopologyError
 from unimsg_kafka import positions
-from unimsg_kafka.clients import Clients, Server
+from unimsg_kafka.clients import Clients, Server, close_client
 from unimsg_kafka.errors import UNREACHABLE, describe, never_left
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
 from unimsg_kafka.operations import KafkaOperations, options_of
@@ -132,14 +131,9 @@ class KafkaAdapter(Adapter):
 
     async def aclose(self, *, timeout: float) -> None:
         connection, self._connection = self._connection, None
-        try:
-            async with asyncio.timeout(timeout):
-                await asyncio.gather(*(receiver.aclose() for receiver in self._receivers))
-                if connection is not None:
-                    await connection.aclose(timeout)
-        except TimeoutError:
-            if connection is not None:
-                await connection.aclose(1.0)
+        await asyncio.gather(*(receiver.close(timeout / 3) for receiver in self._receivers))
+        if connection is not None:
+            await connection.aclose(timeout / 3)
 
     @property
     def _open(self) -> "_Connection":
@@ -166,7 +160,7 @@ class KafkaAdapter(Adapter):
         receiver: KafkaReceiver | InboxReceiver
         if address.kind is Kind.INBOX:
             replies = await parts.topics.make(topic_of(address), REPLY_OPTIONS, REPLY_PARTITIONS)
-            receiver = InboxReceiver(parts.clients, parts.topics, replies, address, prefetch=prefetch)
+            receiver = InboxReceiver(parts.clients, parts.admin, replies, address, prefetch=prefetch)
         else:
             topic = await parts.topics.find(address.channel)
             if topic is None:
@@ -209,10 +203,8 @@ class _Connection:
             self._pulse.cancel()
             await asyncio.wait([self._pulse])
         await self.publisher.aclose(timeout)
-        with contextlib.suppress(*UNREACHABLE):
-            async with asyncio.timeout(timeout):
-                await self.topics.aclose()
-                await self.admin.close()
+        await self.topics.aclose()
+        await close_client(self.admin._client)
 
     async def _beat(self) -> None:
         while True:

@@ -1,10 +1,9 @@
 """aiokafka's clients of one cluster: made alike, kept from creating topics, and ended within a time."""
 
 import asyncio
-import contextlib
 import random
 import ssl
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
@@ -118,10 +117,7 @@ class Clients:
 async def stop_producer(producer: AIOKafkaProducer, timeout: float) -> None:
     """Flushes and closes within `timeout` seconds; what is unanswered then is given up. `stop()` alone waits for its
     batches without end."""
-    try:
-        async with asyncio.timeout(timeout):
-            await producer.stop()
-    except UNREACHABLE:
+    if not await _ends(producer.stop(), timeout):
         await _abandon(producer)
 
 
@@ -131,7 +127,7 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
     sender, client = producer._sender, producer.client
     if sender.sender_task is not None:
         sender.sender_task.cancel()
-    await client.close()
+    await close_client(client)
     if client._md_update_fut is not None and not client._md_update_fut.done():
         client._md_update_fut.set_result(False)
     if sender.sender_task is not None:
@@ -140,7 +136,12 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
     for partition in list(producer._message_accumulator._batches):
         withdraw(producer, partition, KafkaError("the producer is closed"))
     producer._message_accumulator.fail_all(KafkaError("the producer is closed"))
-    await client.close()
+    await close_client(client)
+
+
+async def close_client(client: AIOKafkaClient) -> None:
+    """Closes its connections; does not wait long for what a peer that is gone would have to take first."""
+    await _ends(client.close(), 1.0)
 
 
 def withdraw(producer: AIOKafkaProducer, partition: TopicPartition, error: KafkaError) -> bool:
@@ -156,31 +157,40 @@ def withdraw(producer: AIOKafkaProducer, partition: TopicPartition, error: Kafka
 async def stop_consumer(consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, timeout: float) -> None:
     """Leaves the group and closes within `timeout` seconds. `stop()` alone waits for a rebalance, and so for the
     handlers of all other members."""
-    try:
-        async with asyncio.timeout(timeout):
-            await consumer.stop()
-    except UNREACHABLE:
-        coordinator = consumer._coordinator
-        if getattr(coordinator, "member_id", None):
-            # On another connection: the broker answers nothing on this one before the rebalance is over.
-            with contextlib.suppress(*UNREACHABLE):
-                async with asyncio.timeout(1.0):
-                    leave = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
-                    await admin._send_request(leave, await admin.find_coordinator(coordinator.group_id))
-        await _end_tasks(consumer)
-
-
-async def _end_tasks(consumer: AIOKafkaConsumer) -> None:
+    if await _ends(consumer.stop(), timeout):
+        return
     coordinator, fetcher = consumer._coordinator, consumer._fetcher
+    if getattr(coordinator, "member_id", None):
+        # On another connection: the broker answers nothing on this one before the rebalance is over.
+        await _ends(_leave(admin, coordinator.group_id, coordinator.member_id), 1.0)
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
     tasks = [task for name in names if (task := getattr(coordinator, name, None)) is not None]
     for task in tasks:
         task.cancel()
     if fetcher is not None and not fetcher._closed:
-        await fetcher.close()
-    await consumer._client.close()
+        await _ends(fetcher.close(), 1.0)
+    await close_client(consumer._client)
     if tasks:
         await asyncio.wait(tasks, timeout=1.0)
+
+
+async def _leave(admin: AIOKafkaAdminClient, group: str, member_id: str) -> None:
+    await admin._send_request(LeaveGroupRequest(group, member_id), await admin.find_coordinator(group))
+
+
+async def _ends(work: Coroutine[Any, Any, object], timeout: float) -> bool:  # Any: what nobody sends or gets
+    """Whether it ends well within `timeout` seconds. It runs in a task of its own, because aiokafka lets out the
+    cancellations with which it ends its inner tasks."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task], timeout=timeout)
+    finally:
+        in_time = task.done()
+        task.cancel()
+    if not in_time:
+        await asyncio.wait([task], timeout=1.0)
+    failed = task.done() and (task.cancelled() or task.exception() is not None)
+    return in_time and not failed
 
 
 def _create_no_topics(client: AIOKafkaClient) -> None:

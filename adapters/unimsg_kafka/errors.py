@@ -154,7 +154,7 @@ def _reason(error: BaseException) -> ConnectReason:
             return "dns"
         if isinstance(cause, ssl.SSLError):
             return "tls"
-        if isinstance(cause, ConnectionRefusedError):
+        if isinstance(cause, (ConnectionRefusedError, kafka.NodeNotReadyError)):
             return "refused"
         if isinstance(cause, (TimeoutError, kafka.RequestTimedOutError, kafka.KafkaTimeoutError)):
             return "timeout"

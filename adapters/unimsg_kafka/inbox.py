@@ -5,7 +5,6 @@ committed: an inbox lives as long as its process.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from time import monotonic
 
@@ -13,16 +12,17 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
     AIOKafkaConsumer,
     TopicPartition,
 )
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 
 from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Receiver, ReceiverHealth, SettlementLost
 from unimsg.backoff import Backoff
 from unimsg.keys import partition_of
 from unimsg.mailbox import Mailbox
-from unimsg_kafka.clients import Clients
-from unimsg_kafka.errors import UNREACHABLE, describe
+from unimsg_kafka.clients import Clients, stop_consumer
+from unimsg_kafka.errors import describe
 from unimsg_kafka.options import KafkaOptions
 from unimsg_kafka.receiver import FETCHING
-from unimsg_kafka.topics import Topic, Topics
+from unimsg_kafka.topics import Topic, find
 from unimsg_kafka.wire import decode, inbox_of
 
 REPLY_PARTITIONS = 32
@@ -31,9 +31,11 @@ REPLY_OPTIONS = KafkaOptions(config={"retention.ms": "600000", "segment.ms": "60
 
 
 class InboxReceiver(Receiver):
-    def __init__(self, clients: Clients, topics: Topics, topic: Topic, address: Address, *, prefetch: int) -> None:
+    def __init__(
+        self, clients: Clients, admin: AIOKafkaAdminClient, topic: Topic, address: Address, *, prefetch: int
+    ) -> None:
         self.closed = False
-        self._clients, self._topics, self._topic, self._address = clients, topics, topic, address
+        self._clients, self._admin, self._topic, self._address = clients, admin, topic, address
         self._prefetch = prefetch
         self._mailbox = Mailbox(prefetch)
         self._epoch = Epoch()
@@ -77,6 +79,9 @@ class InboxReceiver(Receiver):
         self._mailbox.close()
 
     async def aclose(self) -> None:
+        await self.close(5.0)
+
+    async def close(self, timeout: float) -> None:
         self._mailbox.close()
         self._epoch.end()
         self.closed = True
@@ -86,9 +91,7 @@ class InboxReceiver(Receiver):
             await asyncio.wait([task])
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with contextlib.suppress(*UNREACHABLE):
-                async with asyncio.timeout(5.0):
-                    await consumer.stop()
+            await stop_consumer(consumer, self._admin, timeout)
 
     def health(self) -> ReceiverHealth:
         return ReceiverHealth(
@@ -131,4 +134,4 @@ class InboxReceiver(Receiver):
         if consumer.partitions_for_topic(self._topic.name) is not None:
             return False
         async with asyncio.timeout(5.0):
-            return await self._topics.find(self._topic.name) is None
+            return await find(self._admin, self._topic.name) is None

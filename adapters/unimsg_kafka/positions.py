@@ -17,12 +17,7 @@ from unimsg.backoff import Backoff
 from unimsg_kafka.clients import Clients, stop_producer
 from unimsg_kafka.topics import Topic, Topics
 
-_LOST = (
-    kafka.UnknownMemberIdError,
-    kafka.IllegalGenerationError,
-    kafka.RebalanceInProgressError,
-    kafka.UnknownTopicOrPartitionError,  # deleted, and the group's offsets with it
-)
+_LOST = (kafka.UnknownMemberIdError, kafka.IllegalGenerationError, kafka.RebalanceInProgressError)
 
 
 @dataclass(frozen=True, slots=True)

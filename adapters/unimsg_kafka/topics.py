@@ -17,7 +17,7 @@ from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-un
 from unimsg.adapter import Address, Difference
 from unimsg.backoff import Backoff
 from unimsg.errors import TopologyError
-from unimsg_kafka.clients import Clients
+from unimsg_kafka.clients import Clients, stop_consumer
 from unimsg_kafka.errors import UNREACHABLE, operation_error
 from unimsg_kafka.options import KafkaOptions
 
@@ -110,7 +110,7 @@ class Topics:
 
     async def aclose(self) -> None:
         if self._reader is not None:
-            await self._reader.stop()
+            await stop_consumer(self._reader, self._admin, 1.0)
 
     async def _offsets(self) -> AIOKafkaConsumer:
         async with self._reader_lock:

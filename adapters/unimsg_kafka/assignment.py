@@ -1,0 +1,96 @@
+"""What a group gave to one of its members until its next change: one epoch."""
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+
+from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
+    ConsumerRecord,
+    TopicPartition,
+)
+
+from unimsg.adapter import Delivery, Epoch
+from unimsg_kafka.offsets import Watermark, done_above
+from unimsg_kafka.positions import Member, Position
+from unimsg_kafka.wire import decode
+
+_STUCK_AFTER = 60.0
+
+
+class Partition:
+    """One partition of it; the token of its deliveries."""
+
+    __slots__ = ("assignment", "committed", "mark", "moved")
+
+    def __init__(self, assignment: "Assignment", at: Position | None) -> None:
+        self.assignment = assignment
+        self.mark = Watermark(done_above(at.offset, at.metadata) if at is not None else ())
+        self.committed: Position | None = None
+        self.moved = monotonic()
+        """When the commit last moved."""
+
+    @property
+    def position(self) -> Position | None:
+        offset = self.mark.mark
+        return None if offset is None else Position(offset, self.mark.metadata())
+
+
+class Assignment:
+    def __init__(self, member: Member, places: Sequence[TopicPartition]) -> None:
+        self.member = member
+        self.places = places
+        self.epoch = Epoch()
+        self.partitions: dict[TopicPartition, Partition] = {}
+        """Empty until the last owners' positions were read."""
+        self.ready = False
+        self.open = 0
+        """Records taken and not settled."""
+        self.handed = 0
+        """Those of them that the core has."""
+        self.quiet = asyncio.Event()
+        """Set while the core has none."""
+        self.quiet.set()
+
+    def begin(self, known: dict[TopicPartition, Position]) -> None:
+        """`known`: where the group stands."""
+        self.partitions = {place: Partition(self, known.get(place)) for place in self.places}
+        self.ready = True
+
+    def take(self, partition: Partition, batch: Sequence[ConsumerRecord]) -> list[Delivery]:
+        """The deliveries of records that arrived, without those that were settled in an earlier assignment."""
+        arrived, epoch = partition.mark.arrived, self.epoch
+        deliveries = [Delivery(decode(record), epoch, partition, record) for record in batch if arrived(record.offset)]
+        self.open += len(deliveries)
+        return deliveries
+
+    def hand(self, count: int) -> None:
+        self.handed += count
+        self.quiet.clear()
+
+    def take_back(self, *, left_open: bool) -> None:
+        """The core has settled one; `left_open`: it is to be handed out again here."""
+        self.handed -= 1
+        if not left_open:
+            self.open -= 1
+        if not self.handed:
+            self.quiet.set()
+
+    def uncommitted(self) -> dict[TopicPartition, Position]:
+        return {
+            place: position
+            for place, partition in self.partitions.items()
+            if (position := partition.position) is not None and position != partition.committed
+        }
+
+    def committed(self, positions: dict[TopicPartition, Position]) -> None:
+        for place, position in positions.items():
+            self.partitions[place].committed = position
+            self.partitions[place].moved = monotonic()
+
+    def stuck(self) -> str | None:
+        """The first message that holds up a partition's commit for long, in words."""
+        for place, partition in self.partitions.items():
+            if partition.mark.open and monotonic() - partition.moved > _STUCK_AFTER:
+                offset = next(iter(partition.mark.open))
+                return f"partition {place.partition}, offset {offset} is not settled for over {_STUCK_AFTER:g} s"
+        return None
