@@ -84,6 +84,8 @@ class BrokerSettings(BaseModel):
                 raise ConfigurationError(
                     f"{where}.password_file: cannot read {self.password_file}: {error.strerror}"
                 ) from None
+            except UnicodeDecodeError:
+                raise ConfigurationError(f"{where}.password_file: {self.password_file} is not UTF-8 text") from None
         if self.password_env is not None:
             if self.password_env not in os.environ:
                 raise ConfigurationError(f"{where}.password_env: the variable {self.password_env} is not set")
