@@ -142,6 +142,8 @@ def check_key(channel: str, key: str) -> None:
 def check_headers(channel: str, headers: Mapping[str, str]) -> None:
     """Raises EncodeError for what the smallest of the brokers could not carry, and for names that are not the user's.
     No value is shown: it may be private."""
+    if not isinstance(headers, Mapping):
+        raise EncodeError(f"{channel}: headers must be a mapping of names to text, not a {type(headers).__name__}")
     if len(headers) > MAX_HEADERS:
         raise EncodeError(f"{channel}: {len(headers)} headers, at most {MAX_HEADERS}")
     total = 0

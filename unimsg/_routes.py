@@ -103,7 +103,7 @@ class Route:
                 return await self._opened(self._opening)
         except (ConnectError, TimeoutError) as error:
             raise PublishRejected(
-                f"{self.channel.name}: not sent: {error or 'its broker did not answer in time'}",
+                f"{self.channel.name}: not sent: {str(error) or 'its broker did not answer in time'}",
                 channel=self.channel.name,
                 message_id=message_id,
             ) from error
