@@ -212,6 +212,11 @@ class Routes:
     def _refuse_second_declaration(self, route: Route) -> None:
         """A queue and a topic never share a name, and one name has one order."""
         other = self._by_name.setdefault((route.broker.name, route.address.channel), route)
+        if other.channel.name != route.channel.name:
+            raise ConfigurationError(
+                f"{other.channel.name} and {route.channel.name} are both called {route.address.channel} on the broker: "
+                "give each a name= of its own in its settings"
+            )
         if other.address != route.address:
             raise ConfigurationError(
                 f"{route.channel.name} is declared twice, differently: as {other.channel!r} and as {route.channel!r} "
