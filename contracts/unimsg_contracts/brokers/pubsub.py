@@ -155,7 +155,8 @@ async def _if_there(deletion: Any) -> None:  # what the generated client returns
 
 
 def _ready(container: Container) -> bool:
-    return container.answers(PORT)
+    """Asked from inside: outside, Docker itself takes connections before the emulator does."""
+    return container.succeeds("bash", "-c", f"</dev/tcp/127.0.0.1/{PORT}")
 
 
 def _credentials() -> Path:
