@@ -166,6 +166,8 @@ class KafkaAdapter(Adapter):
             if topic is None:
                 raise ChannelMissing(f"kafka: topic {address.channel} does not exist")
             await positions.may_read(parts.admin, address.name, topic)
+            if address.subscription and not await positions.read(parts.admin, address.name, topic.all):
+                raise ChannelMissing(f"kafka: consumer group {address.name} has no position on {address.channel}")
             session = self._options.session_timeout
             receiver = KafkaReceiver(
                 parts.clients, parts.admin, topic, address, prefetch=prefetch, grace=grace, session=session

@@ -1,6 +1,7 @@
 """aiokafka's clients of one cluster: made alike, kept from creating topics, and ended within a time."""
 
 import asyncio
+import logging
 import random
 import ssl
 from collections.abc import Coroutine, Sequence
@@ -29,6 +30,14 @@ REQUEST_TIMEOUT = 30.0
 this while its partition has no leader."""
 METADATA_AGE = 10.0
 """Seconds after which a client looks again for topics, partitions and leaders: deleted topics are seen by it."""
+
+
+def _shows_no_login(record: logging.LogRecord) -> bool:
+    """At DEBUG aiokafka logs every request, and one of them is the password."""
+    return not any(type(part).__name__.startswith("SaslAuthenticate") for part in record.args or ())
+
+
+logging.getLogger("aiokafka.conn").addFilter(_shows_no_login)
 
 
 class Clients:
