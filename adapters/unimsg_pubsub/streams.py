@@ -17,6 +17,8 @@ from unimsg_pubsub.link import Link
 
 log = logging.getLogger("unimsg.pubsub")
 
+REFUSED = 1.0
+"""Seconds within which a stream that is not wanted ends; one that lasts longer works."""
 PULSE = 30.0
 """Seconds between two signs of life that this side gives on a stream; Google's own client does the same."""
 SILENT = 5 * 60.0
@@ -110,9 +112,11 @@ class Stream:
             await call.write(self._first)
             begun = monotonic()
             self._set_open(True)
-            while not await self._ends_within(PULSE) and not self._is_worn_out(begun):
+            ended = await self._ends_within(REFUSED)
+            while not ended and not self._is_worn_out(begun):
                 self._works()
                 await call.write(types.StreamingPullRequest())
+                ended = await self._ends_within(PULSE)
             await call.done_writing()
             await asyncio.sleep(LINGER)
             log.info("pubsub: the stream of %s was ended and got no answer", self._first.subscription)
@@ -127,7 +131,8 @@ class Stream:
 
     async def _goes_on(self, error: GoogleAPICallError) -> bool:
         """Whether to open another stream after `error`. The service ends them by errors in everyday life."""
-        log.info("pubsub: the stream of %s ended: %s", self._first.subscription, errors.why(error))
+        level = logging.INFO if self.problem is None else logging.DEBUG  # once, not at each try
+        log.log(level, "pubsub: the stream of %s ended: %s", self._first.subscription, errors.why(error))
         self.problem = f"no stream: {errors.why(error)}"
         return not errors.missing(error) or await self._on_missing(error)
 
