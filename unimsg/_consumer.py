@@ -229,7 +229,9 @@ class Consumer:
                 self._failed_now(lane, self._late())
             else:
                 self._failed_now(lane, RuntimeError("the handler was cancelled from within"))
-        except Exception as error:  # noqa: BLE001  # whatever a handler raises is its failure, logged there
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever else a handler raises is its failure, logged there
             if worker.cause == "stop":  # but not what it made of our cancellation
                 self._give_back(lane)
             else:
