@@ -93,10 +93,6 @@ class KafkaAdapter(Adapter):
             if value is not None:
                 raise CapabilityError(f"kafka: {address.name}: {need} is not supported yet: leave it out")
         options = options_of(wanted)
-        if options.compression and not getattr(codec, f"has_{options.compression}")():
-            raise CapabilityError(
-                f"kafka: {address.name}: compression {options.compression} needs: pip install cramjam"
-            )
         self._remember(address, options)
         if address.kind is not Kind.INBOX:
             await persist(lambda: self._ensure(address, options), "create", address.name, timeout=timeout)
@@ -127,7 +123,7 @@ class KafkaAdapter(Adapter):
         return AdapterHealth(connection.problem is None, problems, receivers)
 
     def operations(self) -> Operations:
-        return KafkaOperations(self._open.admin, self._open.topics)
+        return KafkaOperations(self._open.admin, self._open.topics, self._remember)
 
     async def aclose(self, *, timeout: float) -> None:
         connection, self._connection = self._connection, None
@@ -176,7 +172,10 @@ class KafkaAdapter(Adapter):
         return receiver
 
     def _remember(self, address: Address, options: KafkaOptions) -> None:
-        """How to send to it: nothing on the broker says so."""
+        """How to send to it, which nothing on the broker says."""
+        if options.compression and not getattr(codec, f"has_{options.compression}")():
+            name, compression = address.name, options.compression
+            raise CapabilityError(f"kafka: {name}: compression {compression} needs: pip install cramjam")
         publisher = self._open.publisher
         publisher.compressions[topic_of(address)] = options.compression
         publisher.forget(topic_of(address))

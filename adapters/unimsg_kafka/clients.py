@@ -171,7 +171,7 @@ async def stop_consumer(consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, 
     coordinator, fetcher = consumer._coordinator, consumer._fetcher
     if getattr(coordinator, "member_id", None):
         # On another connection: the broker answers nothing on this one before the rebalance is over.
-        await _ends(_leave(admin, coordinator.group_id, coordinator.member_id), 1.0)
+        await _ends(_leave(admin, coordinator.group_id, coordinator.member_id), min(1.0, timeout))
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
     tasks = [task for name in names if (task := getattr(coordinator, name, None)) is not None]
     for task in tasks:

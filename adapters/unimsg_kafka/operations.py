@@ -1,6 +1,6 @@
 """What operators ask of Kafka. Nothing here joins a group, commits or creates."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]  # aiokafka has no py.typed
 
@@ -12,9 +12,13 @@ from unimsg_kafka.topics import Topics, persist, wanted_partitions
 
 
 class KafkaOperations(Operations):
-    def __init__(self, admin: AIOKafkaAdminClient, topics: Topics) -> None:
+    def __init__(
+        self, admin: AIOKafkaAdminClient, topics: Topics, remember: Callable[[Address, KafkaOptions], None]
+    ) -> None:
+        """`remember`: takes note of how to send to a channel that is declared, created here or not."""
         self._admin = admin
         self._topics = topics
+        self._remember = remember
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
         if address.kind is Kind.INBOX:
@@ -28,6 +32,7 @@ class KafkaOperations(Operations):
 
     async def _inspect(self, address: Address, wanted: Wanted) -> list[Difference]:
         options = options_of(wanted)
+        self._remember(address, options)
         topic = await self._topics.find(address.channel)
         if topic is None:
             partitions = wanted_partitions(address, options) or DEFAULT_PARTITIONS
