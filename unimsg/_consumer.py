@@ -15,7 +15,7 @@ from unimsg._message import shown
 from unimsg._settlements import Settlements
 from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Receiver, ReceiverClosed, Wanted
 from unimsg.backoff import Backoff
-from unimsg.errors import UnimsgError
+from unimsg.errors import TopologyError, UnimsgError
 
 log = logging.getLogger("unimsg")
 
@@ -94,8 +94,11 @@ class Consumer:
         return self._intake is not None and not self._intake.done()
 
     async def start(self) -> None:
-        """Raises: as `Adapter.ensure` and `Adapter.receiver`."""
-        self._receiver = await self._open()
+        """Raises: as `Adapter.ensure`."""
+        try:
+            self._receiver = await self._open()
+        except ChannelMissing as error:  # nobody was to make it, or to look
+            raise TopologyError(f'{error}: create it, or run once with topology = "create"') from error
         self._intake = asyncio.create_task(self._take_in(self._receiver), name=f"unimsg {self.name}")
 
     async def stop(self) -> None:
