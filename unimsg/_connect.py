@@ -58,6 +58,8 @@ async def _run(services: Sequence[Service[Any]], url: str | None, settings: "Set
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends asyncio.run by itself
             loop.add_signal_handler(number, stop.set)
     async with connect(*services, url=url, settings=settings):
+        sources = (handler.source for service in services for handler in service.handlers)
+        log.info("running: %s", ", ".join(sources))
         await stop.wait()
         log.info("draining; a second signal ends the process at once")
         for number in SIGNALS:

@@ -131,14 +131,8 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
 
     def health(self) -> ReceiverHealth:
         problems = list(self._problems.values())
-        if self._assignment is not None and self._assignment.ready:
-            if (stuck := self._assignment.stuck()) is not None:
-                problems.append(stuck)
-            if not self._assignment.places:
-                problems.append(
-                    "has no partition: normal while the group has more receivers than the topic has partitions "
-                    f"({self._topic.partitions})"
-                )
+        if self._assignment is not None and self._assignment.ready and (stuck := self._assignment.stuck()) is not None:
+            problems.append(stuck)
         return ReceiverHealth(
             self._address,
             consuming=self._consuming,
