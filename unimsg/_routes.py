@@ -179,6 +179,7 @@ class Routes:
         return iter(self._routes.values())
 
     def _make(self, channel: Channel[Any, Any]) -> Route:
+        self._settings.check_channel_names([known.name for known in self._routes] + [channel.name])
         settings = self._settings.channel(channel.name)
         broker = self._brokers.get(settings.broker or "default")
         name = settings.name or self._settings.prefix + channel.name
@@ -189,7 +190,6 @@ class Routes:
         options = self._options(channel, broker, {**_set(settings, "max_body"), **own})
         route = Route(channel, broker, name, options)
         self._refuse_second_declaration(route)
-        self._settings.check_channel_names([known.name for known in self._routes] + [channel.name])
         self._routes[channel] = route
         return route
 
