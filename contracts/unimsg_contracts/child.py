@@ -32,9 +32,7 @@ class Child:
             sys.executable, "-m", "unimsg_contracts.child", stdin=pipe, stdout=pipe
         )
         child = cls(process)
-        await child._write(
-            {"adapter": [adapter_type.__module__, adapter_type.__qualname__], "url": url, "options": dict(options)}
-        )
+        await child._write({"adapter": _named(adapter_type), "url": url, "options": dict(options)})
         await child.says("connected")
         return child
 
@@ -80,6 +78,13 @@ class Child:
         await self._process.stdin.drain()
 
 
+def _named(adapter_type: type[Adapter]) -> list[str | None]:
+    """Where to import it from; a mutant's name last, since what it is around is made while this process runs."""
+    inner: type[Adapter] | None = getattr(adapter_type, "inner_type", None)
+    found = inner or adapter_type
+    return [found.__module__, found.__qualname__, adapter_type.__name__ if inner else None]
+
+
 def _plain(address: Address) -> dict[str, object]:
     return {**asdict(address), "kind": address.kind.value}
 
@@ -93,8 +98,12 @@ Order = dict[str, Any]  # JSON that the other half of this file wrote
 async def _run() -> None:
     loop = asyncio.get_running_loop()
     first: Order = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
-    module, name = first["adapter"]
+    module, name, mutant = first["adapter"]
     adapter_type: type[Adapter] = getattr(importlib.import_module(module), name)
+    if mutant is not None:
+        from unimsg_contracts.mutants import wrapped  # not above: it imports the cases, and pytest with them
+
+        adapter_type = wrapped(mutant, adapter_type)
     adapter = adapter_type.from_url(first["url"], first["options"])
     await adapter.connect(timeout=TIMEOUT)
     _say("connected")

@@ -12,13 +12,13 @@ from typing_extensions import TypeForm
 
 import unimsg
 from unimsg import Bus, Queue, Service, Settings, Topic, registry
-from unimsg.adapter import Adapter, Address, Delivery, Kind, Receiver, Wanted, Wire
+from unimsg.adapter import Adapter, Address, Delivery, Kind, Receiver, SettlementLost, Wanted, Wire
 from unimsg.config import Topology as TopologySetting
 from unimsg.errors import PublishError
 from unimsg.keys import partition_of
 from unimsg_contracts.child import Child
 from unimsg_contracts.harness import Harness, Network
-from unimsg_contracts.reading import Reader, difference, eventually, ids
+from unimsg_contracts.reading import TICK, Reader, difference, eventually, ids
 from unimsg_contracts.worker import History, Worker
 
 T = TypeVar("T")
@@ -213,6 +213,13 @@ class Stage:
         assert not difference(wanted, ids(got)), difference(wanted, ids(got))
         return got
 
+    async def ack(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledges; it must count."""
+        try:
+            await self.within(receiver.ack(deliveries), "ack")
+        except SettlementLost as lost:
+            pytest.fail(f"an acknowledgement was lost: {lost}")
+
     async def arrive(self, wires: Iterable[Wire], *readers: Reader, patience: float | None = None) -> None:
         """Waits until each of `wires` came to one of `readers`."""
         wanted = set(ids(wires))
@@ -277,6 +284,7 @@ class Stage:
             wires = self.wires(1)
             await self.send(adapter, queue, wires)
             await receiver.ack(await self.take(receiver, wires))
+            await asyncio.sleep(TICK)  # a broker in this process gives no task a turn by itself
 
     def record(self, what: str) -> None:
         """Says in the summary what the broker did, where nothing is promised."""

@@ -142,10 +142,15 @@ async def test_what_unimsg_publishes_is_a_cloudevent(stage: Stage) -> None:
     event = {name.removeprefix(prefix): value for name, value in found.attributes.items() if name.startswith(prefix)}
     assert found.body == b'{"n":7}'
     assert found.content_type == "application/json"
-    assert (event["specversion"], event["id"], event["source"], event["type"]) == ("1.0", id, "client", topic.name)
+    assert tuple(event.get(name) for name in ("specversion", "id", "source", "type")) == (
+        "1.0",
+        id,
+        "client",
+        topic.name,
+    )
     assert datetime.fromisoformat(event["time"]).tzinfo is not None
     assert all(name.isascii() and name.isalnum() and name.islower() for name in event), sorted(event)
-    assert found.attributes["colour"] == "grün"
+    assert found.attributes.get("colour") == "grün"
 
 
 @guarantee("G14", needs=("foreign",))
@@ -166,7 +171,7 @@ async def test_a_handler_gets_foreign_messages(stage: Stage) -> None:
         await eventually(lambda: len(seen) >= 2, stage.patience, lambda: f"{len(seen)} of 2 foreign messages came")
     assert sorted(body["n"] for body, _ in seen) == [1, 2]
     assert all(message.type == queue.name and message.id for _, message in seen)
-    assert [message.headers["from"] for body, message in seen if body["n"] == 1] == ["elsewhere"]
+    assert [message.headers.get("from") for body, message in seen if body["n"] == 1] == ["elsewhere"]
 
 
 @guarantee("G16")

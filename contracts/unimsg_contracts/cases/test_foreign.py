@@ -22,8 +22,8 @@ async def test_foreign_messages_are_received(stage: Stage) -> None:
         await stage.count(2, reader)
         got = {delivery.wire.body: delivery.wire for delivery in reader.got}
         assert set(got) == {plain.body, bare.body}
-        assert got[plain.body].headers["Colour"] == "grün"
-        assert got[plain.body].headers["content-type"] == "text/plain"
+        assert got[plain.body].headers.get("Colour") == "grün"
+        assert got[plain.body].headers.get("content-type") == "text/plain"
         assert all(got[body].id for body in got)
         assert len({wire.id for wire in got.values()}) == 2, "two messages, one id"
 
@@ -58,12 +58,12 @@ async def test_others_read_valid_cloudevents(stage: Stage) -> None:
         wires = [stage.wire(b"\xffbody", key="k", headers={"colour": "grün"}), stage.wire(b"2", key="k")]
         await stage.send(adapter, target, wires)
         found = await stage.within(stage.harness.read(source, 2), "reading with the plain client", stage.recovery)
-        by_id = {message.attributes[f"{prefix}id"]: message for message in found}
+        by_id = {message.attributes.get(f"{prefix}id", ""): message for message in found}
         assert sorted(by_id) == sorted(ids(wires))
         message = by_id[wires[0].id]
         assert message.body == b"\xffbody"
         attributes = {name: message.attributes.get(f"{prefix}{name}") for name in ("specversion", "source", "type")}
         assert attributes == {"specversion": "1.0", "source": "contracts", "type": "contract"}
-        assert message.attributes["colour"] == "grün"
-        assert message.attributes[f"{prefix}partitionkey"] == "k"
+        assert message.attributes.get("colour") == "grün"
+        assert message.attributes.get(f"{prefix}partitionkey") == "k"
         assert message.content_type == "application/json"

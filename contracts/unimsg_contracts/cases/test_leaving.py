@@ -41,7 +41,7 @@ async def test_stop_ends_the_intake_only(stage: Stage) -> None:
     for _ in range(2):
         with pytest.raises(ReceiverClosed):
             await stage.within(receiver.receive(), "receive after stop")
-    await receiver.ack(got)
+    await stage.ack(receiver, got)
     await receiver.aclose()
     await stage.exactly(adapter, queue, waiting, await stage.reader(adapter, queue), patience=stage.recovery)
 
@@ -61,7 +61,7 @@ async def test_stop_hands_over_at_once(stage: Stage) -> None:
     other = await stage.reader(await stage.adapter(), queue)
     await stage.arrive(waiting, other)
     assert not set(ids(held)) & set(other.ids), "given to another while this one still holds it"
-    await receiver.ack(got)
+    await stage.ack(receiver, got)
     await receiver.aclose()
     await stage.exactly(adapter, queue, waiting, other)
 
@@ -77,11 +77,11 @@ async def test_closing_an_adapter_closes_its_receivers(stage: Stage) -> None:
     held = await stage.take(receiver, wires)
     await receiver.ack(held[:2])
     receiving = asyncio.create_task(receiver.receive())
-    for _ in range(2):
-        await stage.within(first.aclose(timeout=stage.recovery), "aclose", stage.recovery + 1)
-        await stage.within(receiver.aclose(), "aclose of the receiver")
+    await stage.within(first.aclose(timeout=stage.recovery), "aclose", stage.recovery + 1)
     with pytest.raises(ReceiverClosed):
         await stage.within(receiving, "the end of receive")
+    await stage.within(first.aclose(timeout=stage.recovery), "aclose again", stage.recovery + 1)
+    await stage.within(receiver.aclose(), "aclose of the receiver")
     left = [delivery.wire for delivery in held[2:]]
     await stage.exactly(second, queue, left, await stage.reader(second, queue))
 

@@ -147,7 +147,7 @@ async def test_a_stopped_receiver_keeps_its_running_key(stage: Stage) -> None:
     await receiver.stop()
     await stage.breathe(other_adapter)
     assert not other.got, f"handed over while one of its key is running: {other.ids}"
-    await receiver.ack(running)
+    await stage.ack(receiver, running)
     await receiver.aclose()
     await stage.arrive(later, other, patience=stage.recovery)
     assert not set(ids(running)) & set(other.ids)

@@ -7,6 +7,7 @@ import pytest
 from unimsg.adapter import Adapter, Address, ChannelMissing, Kind, Wanted
 from unimsg.errors import CapabilityError, ConfigurationError, TopologyError
 from unimsg_contracts.marks import guarantee
+from unimsg_contracts.reading import eventually
 from unimsg_contracts.stage import Stage
 
 
@@ -125,19 +126,18 @@ async def test_the_backlog_is_counted(stage: Stage) -> None:
     topic, subscription = await stage.topic(adapter, "billing")
     queue = await stage.queue(adapter, partitions=2)
     for target, source in ((queue, queue), (topic, subscription)):
+        counts: list[int | None] = []
+
+        async def counted(wanted: int, source: Address = source, counts: list[int | None] = counts) -> bool:
+            counts.append(await backlog(source, timeout=stage.recovery))
+            return counts[-1] in (wanted, None)
+
         wires = stage.wires(8, keys=["a", "b", "c"])
         await stage.send(adapter, target, wires)
-        counts = [await backlog(source, timeout=stage.recovery)]
-
-        async def count(wanted: int, source: Address = source, counts: list[int | None] = counts) -> None:
-            while counts[-1] not in (wanted, None):
-                counts.append(await backlog(source, timeout=stage.recovery))
-
-        await stage.within(count(8), f"a backlog of 8, last {counts[-1]}:", stage.patience)
+        await eventually(lambda: counted(8), stage.patience, lambda: f"8 wait, counted {counts[-1]}")  # noqa: B023
         reader = await stage.reader(adapter, source)
         await stage.arrive(wires, reader)
-        await stage.within(count(0), f"a backlog of 0, last {counts[-1]}:", stage.patience)
-        assert counts[-1] in (0, None)
+        await eventually(lambda: counted(0), stage.patience, lambda: f"0 wait, counted {counts[-1]}")  # noqa: B023
     for missing in (stage.queue_address(), Address(topic.channel, Kind.TOPIC, "nobody")):
         with pytest.raises(ChannelMissing, match=missing.channel):
             await backlog(missing, timeout=stage.recovery)

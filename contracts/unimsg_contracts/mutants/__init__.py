@@ -1,3 +1,6 @@
-from typing import Any
+"""Adapters that are deliberately wrong. Each is caught by the case meant for it: who cannot fail proves nothing."""
 
-MUTANTS: list[Any] = []
+from unimsg_contracts.mutants.planted import Mutant
+from unimsg_contracts.mutants.table import MUTANTS, wrapped
+
+__all__ = ["MUTANTS", "Mutant", "wrapped"]

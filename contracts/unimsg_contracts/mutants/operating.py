@@ -1,0 +1,172 @@
+"""Mutants that connect, make channels, or tell of them wrongly."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Self
+
+from unimsg.adapter import Adapter, AdapterHealth, Address, Difference, Kind, Receiver, Wanted, Wire
+from unimsg.errors import ConnectError, PublishError, TopologyError
+from unimsg_contracts.mutants.broken import Broken, BrokenOperations
+
+
+class HidesTheCause(Broken):
+    """Has one error for every failure to connect."""
+
+    async def connect(self, *, timeout: float) -> None:
+        try:
+            await super().connect(timeout=timeout)
+        except ConnectError as error:
+            raise ConnectError("cannot connect", reason="protocol") from error
+
+
+class WaitsForEver(Broken):
+    """Tries to connect without end."""
+
+    async def connect(self, *, timeout: float) -> None:
+        try:
+            await super().connect(timeout=timeout)
+        except ConnectError:
+            await asyncio.Event().wait()
+
+
+class ShowsSecrets(Broken):
+    """Helpfully says which password was refused."""
+
+    def __init__(self, inner: Adapter) -> None:
+        super().__init__(inner)
+        self.options: Mapping[str, object] = {}
+
+    @classmethod
+    def from_url(cls, url: str, options: Mapping[str, object]) -> Self:
+        made = super().from_url(url, options)
+        made.options = options
+        return made
+
+    async def connect(self, *, timeout: float) -> None:
+        try:
+            await super().connect(timeout=timeout)
+        except ConnectError as error:
+            error.args = (f"{error}: options were {self.options}",)
+            raise
+
+
+class AcceptsAnyOption(Broken):
+    """Ignores options that it does not know."""
+
+    @classmethod
+    def from_url(cls, url: str, options: Mapping[str, object]) -> Self:
+        return super().from_url(url, {})
+
+
+class EnsuresLater(Broken):
+    """Returns from `ensure` before the subscription exists."""
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        if address.subscription is None:
+            await super().ensure(address, wanted, timeout=timeout)
+            return
+
+        async def later() -> None:
+            await asyncio.sleep(0.3)
+            await self.inner.ensure(address, wanted, timeout=timeout)
+
+        self._later = asyncio.create_task(later())
+
+    async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> Receiver:
+        await asyncio.wait([self._later]) if hasattr(self, "_later") else None
+        return await super().receiver(address, prefetch=prefetch, timeout=timeout, grace=grace)
+
+
+class Replays(Broken):
+    """Begins a new subscription with what was sent before."""
+
+    def __init__(self, inner: Adapter) -> None:
+        super().__init__(inner)
+        self._history: dict[str, list[Wire]] = {}
+        self._known: set[Address] = set()
+
+    async def send(
+        self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
+    ) -> Sequence[PublishError | None]:
+        self._history.setdefault(address.channel, []).extend(messages)
+        return await super().send(address, messages, timeout=timeout, delay=delay)
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        await super().ensure(address, wanted, timeout=timeout)
+        if address.subscription and address not in self._known:
+            await super().send(address, self._history.get(address.channel, []), timeout=timeout)
+        self._known.add(address)
+
+
+class EnsurePurges(Broken):
+    """Makes a channel anew when it exists."""
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        await super().ensure(address, wanted, timeout=timeout)
+        if address.kind is Kind.TOPIC and not address.subscription:
+            return
+        receiver = await self.inner.receiver(address, prefetch=1000, timeout=timeout)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                while True:
+                    await receiver.ack(await receiver.receive())
+        await receiver.aclose()
+
+
+class AcceptsDifferences(Broken):
+    """Takes a channel as it is, whatever was declared."""
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        with suppress(TopologyError):
+            await super().ensure(address, wanted, timeout=timeout)
+
+
+class DropsHistory(Broken):
+    """Ignores a need that it cannot meet."""
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        await super().ensure(address, replace(wanted, history=None), timeout=timeout)
+
+
+class ReceiverCreates(Broken):
+    """Makes the channel that it is asked to receive from."""
+
+    async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> Receiver:
+        await self.inner.ensure(address, Wanted(), timeout=timeout)
+        return await super().receiver(address, prefetch=prefetch, timeout=timeout, grace=grace)
+
+
+class SeesNothing(Broken):
+    """Finds no difference, and nothing that waits."""
+
+    class Operations(BrokenOperations):
+        async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
+            return []
+
+        async def backlog(self, address: Address, *, timeout: float) -> int | None:
+            return 0
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
+
+
+class SeesDifferences(Broken):
+    """Finds a difference in whatever was made."""
+
+    class Operations(BrokenOperations):
+        async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
+            return [Difference(f"queue {address.name} arguments", "{}", "none")]
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
+
+
+class AlwaysWell(Broken):
+    """Never tells that the broker is away."""
+
+    def health(self) -> AdapterHealth:
+        health = super().health()
+        receivers = [replace(receiver, consuming=True, problem=None) for receiver in health.receivers]
+        return AdapterHealth(True, receivers=receivers)

@@ -1,0 +1,143 @@
+"""Which case catches which mutant. Every case stands here at least once."""
+
+from unimsg.adapter import Adapter
+from unimsg_contracts.cases import (
+    test_bus,
+    test_distribution,
+    test_errors,
+    test_fidelity,
+    test_flow,
+    test_foreign,
+    test_leaving,
+    test_order,
+    test_reconnection,
+    test_sending,
+    test_services,
+    test_settlement,
+    test_topology,
+)
+from unimsg_contracts.mutants import memory, operating, receiving, sending
+from unimsg_contracts.mutants.broken import around
+from unimsg_contracts.mutants.planted import Mutant
+
+RABBITMQ = ("rabbitmq",)
+
+SENDING = (
+    Mutant(test_sending.test_what_was_confirmed_is_stored, sending.LosesMessages),
+    Mutant(test_sending.test_a_large_batch_is_stored_whole, sending.Truncates),
+    Mutant(test_sending.test_a_missing_channel_is_unroutable_and_stays_missing, sending.CreatesMissing),
+    Mutant(test_sending.test_a_missing_channel_harms_no_neighbour, sending.FailsItsNeighbours),
+    Mutant(test_sending.test_a_deleted_queue_is_unroutable, sending.SwallowsRefusals),
+    Mutant(test_sending.test_what_was_refused_never_shows_up, sending.SwallowsRefusals),
+    Mutant(test_sending.test_what_was_refused_never_shows_up, sending.RefusesWhatItStores),
+    Mutant(test_sending.test_one_bad_message_fails_alone, sending.FailsTheBatch),
+    Mutant(test_sending.test_a_topic_without_subscriptions_takes_messages, sending.WantsSubscriptions),
+    Mutant(test_sending.test_a_send_keeps_its_deadline, sending.IgnoresDeadlines, brokers=RABBITMQ),
+    Mutant(test_sending.test_a_send_keeps_its_deadline, sending.CallsUnconfirmedRejected, brokers=RABBITMQ),
+    Mutant(test_sending.test_a_send_waits_for_reconnection, sending.GivesUpAtOnce, brokers=RABBITMQ),
+    Mutant(test_distribution.test_competing_receivers_share_a_queue, sending.Twice),
+    Mutant(test_distribution.test_every_subscription_gets_every_message, sending.FirstSubscriptionOnly),
+    Mutant(test_distribution.test_receivers_of_one_subscription_compete, sending.Twice),
+    Mutant(test_order.test_order_with_competing_receivers, sending.ShufflesKeys),
+    Mutant(test_order.test_order_of_overlapping_sends, sending.LetsCallsOvertake),
+    Mutant(test_fidelity.test_bodies_arrive_byte_by_byte, sending.ReadsBodiesAsText),
+    Mutant(test_fidelity.test_headers_arrive_as_they_are, sending.DropsHeaders),
+    Mutant(test_fidelity.test_ids_and_keys_arrive_as_they_are, sending.MakesIds),
+    Mutant(test_fidelity.test_a_key_is_not_needed, sending.InventsKeys),
+    Mutant(test_foreign.test_others_read_valid_cloudevents, sending.DropsHeaders),
+    Mutant(test_topology.test_a_delay_beyond_the_broker_is_refused, sending.IgnoresDelays, brokers=RABBITMQ),
+    Mutant(test_bus.test_send_reaches_one_service_and_publish_every_one, sending.Twice),
+    Mutant(test_bus.test_a_refused_send_raises_what_happened, sending.CreatesMissing),
+    Mutant(test_bus.test_a_pipeline_tells_each_failure, sending.SwallowsRefusals),
+    Mutant(test_bus.test_a_message_arrives_with_all_that_it_is, sending.DropsHeaders),
+    Mutant(test_bus.test_what_unimsg_publishes_is_a_cloudevent, sending.DropsHeaders),
+    Mutant(test_services.test_handlers_keep_the_order_of_a_key, sending.ShufflesKeys),
+)
+
+RECEIVING = (
+    Mutant(test_settlement.test_the_unsettled_come_back, receiving.AcksOnReceive),
+    Mutant(test_settlement.test_the_unsettled_come_back, receiving.CloseAcks),
+    Mutant(test_settlement.test_the_unsettled_come_back, receiving.CloseKeeps),
+    Mutant(test_settlement.test_a_killed_process_loses_nothing, receiving.AcksOnReceive, brokers=RABBITMQ),
+    Mutant(test_settlement.test_a_cancelled_receive_loses_nothing, receiving.LosesOnCancel),
+    Mutant(test_settlement.test_a_released_message_comes_again, receiving.ReleaseAcks),
+    Mutant(test_settlement.test_a_held_message_is_held_as_long_as_it_takes, receiving.HandsOutHeld),
+    Mutant(test_settlement.test_the_acknowledged_do_not_come_back, receiving.AcksUpToTheFirstGap),
+    Mutant(test_settlement.test_an_acknowledgement_right_before_the_end_counts, receiving.DropsLastAcks),
+    Mutant(test_settlement.test_receivers_come_and_go_without_repeats, receiving.DropsLastAcks),
+    Mutant(test_flow.test_prefetch_is_never_exceeded, receiving.IgnoresPrefetch),
+    Mutant(test_flow.test_prefetch_holds_over_all_partitions, receiving.IgnoresPrefetch),
+    Mutant(test_flow.test_a_slow_subscription_starves_no_other, receiving.OneForAll, receiving.one_turn),
+    Mutant(test_order.test_other_keys_go_on, receiving.OneAtATime),
+    Mutant(test_order.test_nothing_is_lost_while_receivers_leave, receiving.CloseAcks),
+    Mutant(test_order.test_a_stopped_receiver_keeps_its_running_key, receiving.StopCloses),
+    Mutant(test_leaving.test_giving_back_counts_as_nothing, receiving.CountsGivingBack),
+    Mutant(test_leaving.test_stop_ends_the_intake_only, receiving.StopDoesNothing),
+    Mutant(test_leaving.test_stop_ends_the_intake_only, receiving.StopCloses),
+    Mutant(test_leaving.test_stop_hands_over_at_once, receiving.StopKeepsWhatWaits),
+    Mutant(test_leaving.test_closing_an_adapter_closes_its_receivers, receiving.ForgetsReceivers),
+    Mutant(test_leaving.test_closing_is_bounded_when_the_broker_is_dead, receiving.SlowToClose, brokers=RABBITMQ),
+    Mutant(test_foreign.test_foreign_messages_are_received, receiving.DropsForeignHeaders),
+    Mutant(test_foreign.test_odd_foreign_messages_block_nothing, receiving.StopsAtForeign),
+    Mutant(test_distribution.test_an_inbox_receives_from_the_first_moment, receiving.LateInbox),
+    Mutant(test_reconnection.test_what_a_lost_connection_left_open_comes_again, receiving.SwallowsLost),
+    Mutant(test_reconnection.test_what_was_acknowledged_before_a_cut_stays_so, receiving.DropsLastAcks),
+    Mutant(test_reconnection.test_a_deleted_channel_ends_its_receivers, receiving.IgnoresDeletion),
+    Mutant(
+        test_reconnection.test_a_restarted_broker_loses_nothing_confirmed, receiving.NeverReconnects, brokers=RABBITMQ
+    ),
+    Mutant(test_bus.test_a_handler_gets_foreign_messages, receiving.DropsForeignHeaders),
+    Mutant(test_services.test_a_failed_message_is_handled_again, receiving.ReleaseAcks),
+    Mutant(test_services.test_an_undecodable_message_is_kept, receiving.ReleaseAcks),
+    Mutant(test_services.test_shutdown_ends_what_runs_and_gives_back_the_rest, receiving.ReleaseAcks),
+    Mutant(test_services.test_cancelled_by_shutdown_is_no_failure, receiving.ReleaseAcks),
+)
+
+OPERATING = (
+    Mutant(test_errors.test_a_closed_port, operating.HidesTheCause, brokers=RABBITMQ),
+    Mutant(test_errors.test_an_unknown_host, operating.HidesTheCause, brokers=RABBITMQ),
+    Mutant(test_errors.test_a_silent_server, operating.WaitsForEver, brokers=RABBITMQ),
+    Mutant(test_errors.test_a_server_of_another_protocol, operating.HidesTheCause, brokers=RABBITMQ),
+    Mutant(test_errors.test_tls_to_a_plain_server, operating.HidesTheCause, brokers=RABBITMQ),
+    Mutant(test_errors.test_plain_text_to_a_tls_server, operating.HidesTheCause, brokers=RABBITMQ),
+    Mutant(test_errors.test_an_untrusted_certificate, operating.HidesTheCause, brokers=RABBITMQ),
+    Mutant(test_errors.test_a_wrong_password, operating.ShowsSecrets, brokers=RABBITMQ),
+    Mutant(test_errors.test_a_wrong_virtual_host, operating.HidesTheCause, brokers=RABBITMQ),
+    Mutant(test_distribution.test_a_new_subscription_starts_now, operating.Replays),
+    Mutant(test_distribution.test_ensuring_again_moves_nothing, operating.EnsurePurges),
+    Mutant(test_distribution.test_concurrent_ensures_lose_nothing, operating.EnsuresLater),
+    Mutant(test_distribution.test_racing_processes_lose_nothing, operating.EnsuresLater, brokers=RABBITMQ),
+    Mutant(test_topology.test_inspecting_tells_what_is_missing, operating.SeesNothing),
+    Mutant(test_topology.test_inspecting_agrees_with_ensure, operating.SeesDifferences),
+    Mutant(test_topology.test_order_never_changes, operating.AcceptsDifferences),
+    Mutant(test_topology.test_partitions_never_change, operating.AcceptsDifferences),
+    Mutant(test_topology.test_history_beyond_the_broker_is_refused, operating.DropsHistory),
+    Mutant(test_topology.test_a_misspelt_option_is_refused, operating.AcceptsAnyOption),
+    Mutant(test_topology.test_receiving_from_nothing_is_an_error, operating.ReceiverCreates),
+    Mutant(test_topology.test_the_backlog_is_counted, operating.SeesNothing),
+    Mutant(test_bus.test_verify_makes_nothing, operating.SeesNothing),
+    Mutant(test_reconnection.test_health_tells_of_a_lost_connection, operating.AlwaysWell, brokers=RABBITMQ),
+    Mutant(test_services.test_health_is_not_ready_without_the_broker, operating.AlwaysWell, brokers=RABBITMQ),
+)
+
+IN_MEMORY = (
+    Mutant(test_order.test_order_with_competing_receivers, patch=memory.no_owner),
+    Mutant(test_order.test_order_while_receivers_join, patch=memory.no_owner),
+    Mutant(test_order.test_order_while_receivers_leave, patch=memory.no_owner),
+    Mutant(test_order.test_a_stopped_receiver_keeps_its_running_key, patch=memory.no_owner),
+    Mutant(test_leaving.test_what_goes_back_keeps_its_order, patch=memory.gives_back_in_reverse),
+    Mutant(test_reconnection.test_a_cut_connection_loses_nothing_confirmed, patch=memory.stays_away),
+    Mutant(test_reconnection.test_a_cut_connection_of_an_ordered_channel, patch=memory.stays_away),
+    Mutant(test_services.test_services_go_on_after_a_cut, patch=memory.stays_away),
+    Mutant(test_distribution.test_an_inbox_is_gone_after_close, patch=memory.inbox_stays),
+    Mutant(test_services.test_concurrency_is_a_limit, patch=memory.more_than_concurrency),
+    Mutant(test_services.test_a_failed_handler_has_sent_nothing, patch=memory.sends_at_once),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY)
+
+
+def wrapped(fault: str, adapter_type: type[Adapter]) -> type[Adapter]:
+    """`adapter_type` with the mutant of that name around it."""
+    found = next(mutant.fault for mutant in MUTANTS if mutant.fault is not None and mutant.fault.__name__ == fault)
+    return around(found, adapter_type)
