@@ -12,7 +12,7 @@ from typing_extensions import TypeForm
 
 import unimsg
 from unimsg import Bus, Queue, Service, Settings, Topic, registry
-from unimsg.adapter import Adapter, Address, Delivery, Kind, Receiver, SettlementLost, Wanted, Wire
+from unimsg.adapter import Adapter, Address, ChannelMissing, Delivery, Kind, Receiver, SettlementLost, Wanted, Wire
 from unimsg.config import Topology as TopologySetting
 from unimsg.errors import PublishError
 from unimsg.keys import partition_of
@@ -119,7 +119,10 @@ class Stage:
 
     async def receiver(self, adapter: Adapter, address: Address, *, prefetch: int = 50, grace: float = 2.0) -> Receiver:
         made = adapter.receiver(address, prefetch=prefetch, timeout=self.recovery, grace=grace)
-        receiver = await self.within(made, "receiver")
+        try:
+            receiver = await self.within(made, "receiver")
+        except ChannelMissing as missing:
+            pytest.fail(f"{address} was made, and there is no receiver: {missing}")
         self._receivers.append(receiver)
         return receiver
 
@@ -268,6 +271,7 @@ class Stage:
         seconds = self.recovery + 5.0 if seconds is None else seconds
         try:
             async with asyncio.timeout(seconds) as limit:
+                await asyncio.sleep(0)  # so that a loop of acts that wait for nothing can still be ended
                 return await act
         except TimeoutError:
             if limit.expired():

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from unimsg import Context, Message, PublishError, Service, TopologyError, Unroutable
+from unimsg import Context, Message, PublishError, Service, TopologyError, UnimsgError, Unroutable
 from unimsg.adapter import Address, Kind, Wanted
 from unimsg_contracts.harness import Foreign
 from unimsg_contracts.marks import guarantee
@@ -205,6 +205,7 @@ async def test_verify_makes_nothing(stage: Stage) -> None:
         await bus.publish(topic, "event")
         await eventually(lambda: len(seen) >= 2, stage.recovery, lambda: f"only {seen} came")
     missing = stage.declare_queue(str)
-    with pytest.raises(TopologyError, match=missing.name):
+    with pytest.raises(UnimsgError, match=missing.name) as raised:
         async with stage.bus(topology="verify") as bus:
             await bus.send(missing, "x")
+    assert isinstance(raised.value, TopologyError)

@@ -149,6 +149,7 @@ async def test_a_failed_handler_has_sent_nothing(stage: Stage) -> None:
     async with stage.bus(service) as bus:
         await bus.send(queue, "x")
         await eventually(lambda: len(reader.got) >= 2, stage.recovery, lambda: f"{len(reader.got)} of 2 came")
+    assert len(attempts) == 2, "what came was sent by the failed attempt"
     assert attempts[0] == attempts[1], "the ids of a repeat differ"
     assert sorted(delivery.wire.body for delivery in reader.got) == [b"1-0", b"1-1"]
     assert not difference(attempts[0], reader.ids), difference(attempts[0], reader.ids)
