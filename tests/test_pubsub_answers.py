@@ -12,6 +12,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from pubsub_server import Server, adapter_of, connected, response
 from unimsg_pubsub.adapter import PubSubAdapter
+from waiting import until
 
 from unimsg.adapter import Address, Kind, SettlementLost, Wanted, Wire
 from unimsg.errors import (
@@ -240,6 +241,8 @@ async def test_an_ack_survives_whoever_gave_it(server: Server) -> None:
         await asyncio.wait_for(arrived.wait(), 5)
         ack.cancel()
         closing = asyncio.create_task(receiver.aclose())
+        await asyncio.wait([closing], timeout=0.3)
+        assert not closing.done(), "closed before the acknowledgement was answered"
         go.set()
         await asyncio.wait_for(closing, 5)
     assert done == [2]
@@ -251,3 +254,21 @@ async def test_a_receiver_without_a_server_is_an_error_in_time(server: Server) -
         await server.stop()
         with pytest.raises(ConnectError):
             await asyncio.wait_for(adapter.receiver(QUEUE, prefetch=1, timeout=0.3), 3)
+
+
+async def test_closing_ends_a_send_that_waits(server: Server) -> None:
+    """`aclose` waits for what is being sent, but not for ever, and then its sender is told."""
+    server.hang("Publish")
+    async with connected(server) as adapter:
+        sending = asyncio.create_task(adapter.send(QUEUE, wires(b"a"), timeout=30))
+        await until(lambda: server.calls["Publish"], "the request")
+        await asyncio.wait_for(adapter.aclose(timeout=0.3), 2)
+        (outcome,) = await asyncio.wait_for(sending, 2)
+    assert isinstance(outcome, PublishUnconfirmed)
+
+
+async def test_nothing_leaves_a_closed_adapter(server: Server) -> None:
+    async with connected(server) as adapter:
+        await adapter.aclose(timeout=1)
+        (outcome,) = await adapter.send(QUEUE, wires(b"a"), timeout=1)
+    assert isinstance(outcome, PublishRejected)

@@ -50,6 +50,13 @@ class NotReached(GoogleAPICallError):
         super().__init__(text)  # type: ignore[no-untyped-call]  # google-api-core's
 
 
+class Interrupted(GoogleAPICallError):
+    """The call may have arrived, and its answer can no longer come."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)  # type: ignore[no-untyped-call]  # google-api-core's
+
+
 class AlreadyExists(UnimsgError):
     """Another process was faster. Never leaves this package."""
 

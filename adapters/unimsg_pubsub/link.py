@@ -75,6 +75,10 @@ class Link:
             await self._settled(channel, until)
             try:
                 return await rpc(request=request, retry=None, timeout=max(until - monotonic(), 0.001))
+            except asyncio.CancelledError:
+                if this_task_is_cancelled():
+                    raise
+                raise errors.Interrupted("the connection was closed meanwhile") from None
             except GoogleAPICallError as error:
                 wait = backoff.next()
                 if not again(error) or monotonic() + wait >= until:
@@ -116,3 +120,10 @@ class Link:
             strange = self._emulator and errors.connect_reason(error) in ("protocol", "timeout")
             tls = strange and await speaks_tls(self.target, within=1.0)
             raise errors.connect_error(self.target, error, speaks_tls=tls) from error
+
+
+def this_task_is_cancelled() -> bool:
+    """Whether somebody cancels the running task. A call whose channel was closed, or that was cancelled itself, raises
+    the same CancelledError in whoever waits for it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -26,11 +26,17 @@ IN_FLIGHT = 32
 
 @dataclass(slots=True)
 class _Item:
-    """A message on its way, and what became of it."""
+    """A message on its way, and what became of it. Confirmed is only what was seen to be."""
 
     message_id: str
     message: Any = None  # protobuf
-    outcome: PublishError | None = None
+    failure: PublishError | None = None
+    confirmed: bool = False
+
+    def outcome(self, address: Address) -> PublishError | None:
+        if self.confirmed or self.failure is not None:
+            return self.failure
+        return errors.publish_error(errors.Interrupted("no answer"), address.name, self.message_id)
 
 
 class Publisher:
@@ -50,11 +56,11 @@ class Publisher:
         done = asyncio.get_running_loop().create_future()
         self._sends.add(done)
         try:
-            await self._send([item for item in items if item.outcome is None], topic, address, monotonic() + timeout)
+            await self._send([item for item in items if item.failure is None], topic, address, monotonic() + timeout)
         finally:
             self._sends.discard(done)
             done.set_result(None)
-        return [item.outcome for item in items]
+        return [item.outcome(address) for item in items]
 
     async def flush(self) -> None:
         """Waits for the sends that are under way; each has its own deadline."""
@@ -104,6 +110,8 @@ class Publisher:
                 _fail(items, address, error)
                 return
         else:
+            for item in items:
+                item.confirmed = True
             return
         # One message that Pub/Sub does not take has failed the whole request: find it by halving.
         middle = len(items) // 2
@@ -134,7 +142,7 @@ def _item(address: Address, message: Wire) -> _Item:
         proto = wire.encode(message, ordered=address.ordered, inbox=inbox)
     except ValueError as error:  # text that is not Unicode
         text = f"pubsub: {address.name}: the message cannot be written as UTF-8 ({type(error).__name__})"
-        return _Item(message.id, outcome=Refused(text, channel=address.name, message_id=message.id))
+        return _Item(message.id, failure=Refused(text, channel=address.name, message_id=message.id))
     return _Item(message.id, proto, wire.refusal(proto, address.name, message.id))
 
 
@@ -155,5 +163,5 @@ def _requests(items: list[_Item]) -> Iterator[list[_Item]]:
 
 def _fail(items: list[_Item], address: Address, error: GoogleAPICallError) -> None:
     for item in items:
-        item.outcome = errors.publish_error(error, address.name, item.message_id)
-        item.outcome.__cause__ = error
+        item.failure = errors.publish_error(error, address.name, item.message_id)
+        item.failure.__cause__ = error

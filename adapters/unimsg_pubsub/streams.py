@@ -13,7 +13,7 @@ from google.pubsub_v1 import types
 
 from unimsg.backoff import Backoff
 from unimsg_pubsub import errors
-from unimsg_pubsub.link import Link
+from unimsg_pubsub.link import Link, this_task_is_cancelled
 
 log = logging.getLogger("unimsg.pubsub")
 
@@ -100,7 +100,7 @@ class Stream:
                 self._works()
                 self._on_messages(types.StreamingPullResponse.pb(response).received_messages)
         except asyncio.CancelledError:
-            if not call.cancelled() or _is_cancelled():
+            if not call.cancelled() or this_task_is_cancelled():
                 raise  # this task's own; else the minder gave the stream up
         finally:
             minder.cancel()
@@ -153,9 +153,3 @@ class Stream:
         except TimeoutError:
             return False
         return True
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody cancels the running task: a call that was cancelled raises the same in it."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
