@@ -301,6 +301,19 @@ async def test_a_send_behind_others_that_are_stuck_ends_at_its_own_deadline(serv
         await asyncio.gather(*stuck, return_exceptions=True)
 
 
+async def test_each_of_many_concurrent_sends_has_its_own_deadline(serve: Serve) -> None:
+    async with unimsg.connect(url=serve("stuck", Stuck)) as bus:
+        begin = monotonic()
+        patient = asyncio.create_task(bus.send(numbers, 1, timeout=1.5))
+        hasty = asyncio.create_task(bus.send(numbers, 2, timeout=0.2))
+        with pytest.raises(PublishUnconfirmed):
+            await hasty
+        assert monotonic() - begin < 1
+        with pytest.raises(PublishUnconfirmed):
+            await patient
+        assert monotonic() - begin > 1.4
+
+
 class SlowToMake(MemoryAdapter):
     async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
         await asyncio.sleep(1.5)

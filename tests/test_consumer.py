@@ -1,6 +1,7 @@
 """The core's half of the port: each delivery settled exactly once, nothing of a draining epoch started, and health."""
 
 import asyncio
+import gc
 import random
 from collections.abc import Callable
 from time import monotonic
@@ -239,7 +240,10 @@ async def test_a_key_never_runs_twice_in_one_process_over_a_lost_connection(url:
 
 
 @CHANNELS
-async def test_a_failed_message_that_waits_is_given_back_when_its_epoch_drains(url: str, channel: Queue[int]) -> None:
+async def test_a_failed_message_that_waits_is_given_back_when_its_epoch_drains(
+    url: str, channel: Queue[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unimsg._consumer.FAILED_AGAIN_AFTER", 30)
     service, epoch, tried = Service("shop"), Epoch(), list[str]()
 
     @service.handler(channel)
@@ -251,11 +255,49 @@ async def test_a_failed_message_that_waits_is_given_back_when_its_epoch_drains(u
     async with unimsg.connect(service, url=url):
         the_receiver().give("1", "2" if channel.ordered else "1b", epoch=epoch, key="a")
         await until(lambda: tried, "the failure")
+        await asyncio.sleep(0)
         epoch.drain()
-        await until(lambda: "1" in the_receiver().released, "given back")
+        await until(lambda: "1" in the_receiver().released, "given back, at once and not after 30 seconds")
         the_receiver().give("1", epoch=Epoch(), key="a")
         await until(lambda: "1" in the_receiver().acked, "handled in its next epoch")
     all_right()
+
+
+async def test_so_is_one_without_a_key_on_an_ordered_channel(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unimsg._consumer.FAILED_AGAIN_AFTER", 30)
+    service, epoch, tried = Service("shop"), Epoch(), list[str]()
+
+    @service.handler(ordered)
+    async def handle(body: int, context: Context) -> None:
+        tried.append(context.message.id)
+        raise ValueError
+
+    async with unimsg.connect(service, url=url):
+        the_receiver().give("1", epoch=epoch)
+        await until(lambda: tried, "the failure")
+        await asyncio.sleep(0)
+        epoch.drain()
+        await until(lambda: the_receiver().released == ["1"], "given back")
+    all_right()
+
+
+async def test_epochs_that_are_over_do_not_stay_in_memory(url: str) -> None:
+    work = Work(numbers)
+    work.go.set()
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(value, Epoch) for value in gc.get_objects())
+
+    async with unimsg.connect(work.service, url=url):
+        before = alive()
+        for number in range(100):
+            epoch = Epoch()
+            the_receiver().give(f"{number}", epoch=epoch)
+            await until(lambda number=number: len(the_receiver().acked) == number + 1, "acknowledged")  # type: ignore[misc]  # a default binds it now
+            epoch.end()
+        del epoch
+        assert alive() - before < 10
 
 
 async def test_many_epochs_at_once_are_told_apart(url: str) -> None:
@@ -285,6 +327,8 @@ async def test_whatever_happens_each_delivery_is_settled_exactly_once(url: str, 
     @service.handler(channel, concurrency=pace.choice([1, 2, 7]), timeout=0.03)
     async def handle(body: int, context: Context) -> None:
         message = context.message
+        if epoch_of[message.id].draining:
+            wrong.append(f"{message.id} started, and its epoch drains")
         if channel.ordered:
             running[message.key] = running.get(message.key, 0) + 1
             if running[message.key] > 1:
@@ -297,11 +341,12 @@ async def test_whatever_happens_each_delivery_is_settled_exactly_once(url: str, 
             if channel.ordered:
                 running[message.key] -= 1
 
-    given: list[Delivery] = []
+    epoch_of: dict[str, Epoch] = {}
     async with unimsg.connect(service, url=url):
         receiver, epochs = the_receiver(), [Epoch()]
         for number in range(150):
-            given += receiver.give(f"{number}", epoch=pace.choice(epochs), key=pace.choice("abcd"))
+            epoch_of[f"{number}"] = pace.choice(epochs)
+            receiver.give(f"{number}", epoch=epoch_of[f"{number}"], key=pace.choice("abcd"))
             what = pace.random()
             if what < 0.1:
                 epochs.append(Epoch())

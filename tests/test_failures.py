@@ -170,6 +170,26 @@ async def test_health_shows_a_bounded_number_of_messages_and_counts_each(caplog:
 
 
 @pytest.mark.usefixtures("soon")
+async def test_what_is_remembered_of_failures_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "unimsg")
+    monkeypatch.setattr("unimsg._consumer.REMEMBERED_FAILURES", 5)
+    service, failed = Service("shop"), set[int]()
+
+    @service.handler(numbers, concurrency=50)
+    async def handle(body: int) -> None:
+        failed.add(body)
+        raise ValueError
+
+    async with unimsg.connect(service, url="memory://") as bus:
+        for number in range(12):
+            await bus.send(numbers, number)
+        await until(lambda: len(failed) == 12, "twelve failures")
+        assert len((await bus.health()).problems) == 5
+
+
+@pytest.mark.usefixtures("soon")
 async def test_a_handler_that_is_cancelled_from_within_has_failed() -> None:
     attempts = 0
     service = Service("shop")
@@ -187,6 +207,28 @@ async def test_a_handler_that_is_cancelled_from_within_has_failed() -> None:
         await bus.send(numbers, 7)
         await until(lambda: unsettled("failures.numbers") == 0, "the acknowledgement of the second attempt")
     assert attempts == 2
+
+
+@pytest.mark.usefixtures("soon")
+async def test_so_it_has_if_the_message_before_it_was_cancelled_by_its_timeout() -> None:
+    """The same task handles both: what is left of the first cancellation must not be taken for the end of the task."""
+    attempts: list[int] = []
+    service = Service("shop")
+
+    @service.handler(numbers, concurrency=1, timeout=0.1)
+    async def handle(body: int) -> None:
+        attempts.append(body)
+        if attempts.count(body) > 1:
+            return
+        if body == 0:
+            await asyncio.sleep(60)
+        raise asyncio.CancelledError
+
+    async with unimsg.connect(service, url="memory://") as bus:
+        await bus.send(numbers, 0)
+        await bus.send(numbers, 1)
+        await until(lambda: unsettled("failures.numbers") == 0, "the acknowledgements of the second attempts")
+    assert sorted(attempts) == [0, 0, 1, 1]
 
 
 @pytest.mark.usefixtures("soon")
