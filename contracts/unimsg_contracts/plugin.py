@@ -48,9 +48,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         selection = selection_of(metafunc.config)
         selection.used = True
         if "mutant" in metafunc.fixturenames:
-            from unimsg_contracts.mutants import MUTANTS
+            from unimsg_contracts.mutants import MUTANTS, inside  # with all cases, and the chosen brokers' clients
 
-            pairs = [(m, name) for m in MUTANTS for name in m.brokers if name in selection.chosen]
+            mutants = [*MUTANTS, *(mutant for name in selection.chosen for mutant in inside(name))]
+            pairs = [(m, name) for m in mutants for name in m.brokers if name in selection.chosen]
             names = [f"{mutant.name}-{broker}" for mutant, broker in pairs]
             metafunc.parametrize(("mutant", "harness"), pairs, indirect=["harness"], scope="session", ids=names)
         else:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from unimsg.adapter import Kind, Wanted, Wire
+from unimsg.adapter import Address, Kind, Wanted, Wire
 from unimsg.errors import MessageTooLarge, PublishError, PublishRejected, Unroutable
 from unimsg_contracts.marks import guarantee
 from unimsg_contracts.reading import difference, ids
@@ -107,6 +107,41 @@ async def test_what_was_refused_never_shows_up(stage: Stage) -> None:
     await stage.send(adapter, queue, [marker])
     await stage.arrive([marker], reader)
     assert not difference(ids([*stored, marker]), reader.ids), difference(ids([*stored, marker]), reader.ids)
+
+
+@guarantee("G1", needs=("refuse",))
+async def test_a_partly_refused_event_may_be_stored(stage: Stage) -> None:
+    """One of two subscriptions refuses an event: it is called rejected only if the other one did not get it either."""
+    adapter = await stage.adapter()
+    channel = stage.name()
+    full = await stage.ensure(adapter, Address(channel, Kind.TOPIC, "full"), stage.harness.refusing())
+    free = await stage.ensure(adapter, Address(channel, Kind.TOPIC, "free"))
+    topic = Address(channel, Kind.TOPIC)
+    readers = [await stage.reader(adapter, free)]
+    rejected: list[Wire] = []
+    stored: list[Wire] = []
+    unclear = 0
+    for _ in range(50):
+        wire = stage.wire(stage.harness.refused_body, key="k")
+        (outcome,) = await stage.outcomes(adapter, topic, [wire])
+        if isinstance(outcome, PublishRejected):
+            rejected.append(wire)
+        elif outcome is None:
+            stored.append(wire)
+        else:
+            unclear += 1
+        if len(rejected) + unclear >= 3:
+            break
+    assert rejected or unclear, "nothing was refused"
+    readers.append(await stage.reader(adapter, full))
+    for reader in readers:
+        await stage.arrive(stored, reader)
+    last = stage.wire(b"", key="k")
+    await stage.send(adapter, topic, [last])
+    for reader in readers:
+        await stage.arrive([last], reader)
+        wrong = set(ids(rejected)) & set(reader.ids)
+        assert not wrong, f"rejected, and received all the same: {sorted(wrong)}"
 
 
 @guarantee("G1", needs=("too_large",))

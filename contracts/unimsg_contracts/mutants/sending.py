@@ -63,6 +63,17 @@ class RefusesWhatItStores(Broken):
         return outcomes
 
 
+class RefusesAllItStores(Broken):
+    """Calls everything with a body refused, and stores it."""
+
+    async def send(self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0) -> Outcomes:
+        outcomes = await super().send(address, messages, timeout=timeout, delay=delay)
+        return [
+            Refused("not so", channel=address.name, message_id=wire.id) if wire.body else outcome
+            for wire, outcome in zip(messages, outcomes, strict=True)
+        ]
+
+
 class FailsTheBatch(Broken):
     """One failure fails its neighbours in the batch."""
 

@@ -30,6 +30,7 @@ SENDING = (
     Mutant(test_sending.test_a_deleted_queue_is_unroutable, sending.SwallowsRefusals),
     Mutant(test_sending.test_what_was_refused_never_shows_up, sending.SwallowsRefusals),
     Mutant(test_sending.test_what_was_refused_never_shows_up, sending.RefusesWhatItStores),
+    Mutant(test_sending.test_a_partly_refused_event_may_be_stored, sending.RefusesAllItStores),
     Mutant(test_sending.test_one_bad_message_fails_alone, sending.FailsTheBatch),
     Mutant(test_sending.test_a_topic_without_subscriptions_takes_messages, sending.WantsSubscriptions),
     Mutant(test_sending.test_a_send_keeps_its_deadline, sending.IgnoresDeadlines, brokers=RABBITMQ),

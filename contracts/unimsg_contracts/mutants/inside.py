@@ -1,0 +1,28 @@
+"""Mutants whose fault lives inside of one adapter: imported when its broker is chosen, with its client."""
+
+from importlib import import_module
+
+from unimsg_contracts.cases import test_order, test_sending, test_settlement
+from unimsg_contracts.marks import Case
+from unimsg_contracts.mutants.planted import Mutant
+
+INSIDE: tuple[tuple[str, str, Case], ...] = (
+    ("kafka", "commits_positions", test_settlement.test_the_unsettled_come_back),
+    ("kafka", "no_metadata", test_settlement.test_the_acknowledged_do_not_come_back),
+    ("kafka", "no_drain", test_settlement.test_a_held_message_is_held_as_long_as_it_takes),
+    ("kafka", "skips_what_comes_early", test_sending.test_what_was_confirmed_is_stored),
+    ("rabbitmq", "no_single_active_consumer", test_order.test_order_with_competing_receivers),
+    ("rabbitmq", "cancels_at_stop", test_order.test_a_stopped_receiver_keeps_its_running_key),
+    ("rabbitmq", "calls_a_partial_refusal_rejected", test_sending.test_a_partly_refused_event_may_be_stored),
+    ("pubsub", "no_lease_keeper", test_settlement.test_a_held_message_is_held_as_long_as_it_takes),
+    ("pubsub", "gives_back_at_stop", test_order.test_a_stopped_receiver_keeps_its_running_key),
+)
+
+
+def inside(broker: str) -> list[Mutant]:
+    """The mutants of this broker's adapter."""
+    return [
+        Mutant(case, patch=getattr(import_module(f"{__package__}.{broker}"), name), brokers=(broker,))
+        for found, name, case in INSIDE
+        if found == broker
+    ]

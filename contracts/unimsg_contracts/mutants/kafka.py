@@ -1,0 +1,66 @@
+"""Mutants of the Kafka adapter, in its own code."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition  # type: ignore[import-untyped]  # no py.typed
+from unimsg_kafka import positions
+from unimsg_kafka.assignment import Assignment
+from unimsg_kafka.offsets import Watermark
+from unimsg_kafka.receiver import KafkaReceiver
+
+
+@contextmanager
+def commits_positions() -> Iterator[None]:
+    """Commits how far it has read, not what is done."""
+    with patch.object(Watermark, "mark", property(lambda mark: mark._next)):
+        yield
+
+
+@contextmanager
+def no_metadata() -> Iterator[None]:
+    """Commits the watermark alone: what is done above it is forgotten."""
+    with patch.object(Watermark, "metadata", lambda _mark: ""):
+        yield
+
+
+@contextmanager
+def no_drain() -> Iterator[None]:
+    """Gives its partitions up without waiting for what runs."""
+
+    async def give_up(receiver: KafkaReceiver, assignment: Assignment) -> None:
+        assignment.epoch.drain()
+        await receiver._end(commit_within=5.0)
+        receiver._room.set()
+
+    with patch.object(KafkaReceiver, "_give_up", give_up):
+        yield
+
+
+@contextmanager
+def skips_what_comes_early() -> Iterator[None]:
+    """Does not pause a new assignment, and drops records that come before it knows where its group stands: what an
+    await at the beginning of the assignment callback does. The gap is made wide, or chance would decide."""
+    read = positions.read
+
+    # Any: as the function itself, whatever its parameters.
+    async def slow_read(*where: Any) -> Any:
+        await asyncio.sleep(0.5)
+        return await read(*where)
+
+    def take(
+        receiver: KafkaReceiver, _consumer: AIOKafkaConsumer, place: TopicPartition, batch: Sequence[ConsumerRecord]
+    ) -> None:
+        assignment = receiver._assignment
+        partition = assignment.partitions.get(place) if assignment is not None else None
+        if assignment is not None and partition is not None:
+            receiver._mailbox.put(assignment.take(partition, batch))
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(KafkaReceiver, "_take", take))
+        stack.enter_context(patch.object(positions, "read", slow_read))
+        stack.enter_context(patch.object(AIOKafkaConsumer, "pause", lambda _consumer, *_places: None))
+        yield
