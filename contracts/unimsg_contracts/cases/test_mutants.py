@@ -3,6 +3,8 @@
 import pkgutil
 from importlib import import_module
 
+import pytest
+
 from unimsg_contracts import cases
 from unimsg_contracts.harness import Harness
 from unimsg_contracts.marks import Case, contract_of
@@ -26,6 +28,7 @@ def test_every_case_names_its_guarantee() -> None:
     assert all(contract_of(case).guarantee.startswith("G") for case in all_cases())
 
 
+@pytest.mark.asyncio
 async def test_it_is_caught(mutant: Mutant, harness: Harness) -> None:
     """The case fails on the mutant that is meant for it."""
     await assert_caught(mutant, harness)
