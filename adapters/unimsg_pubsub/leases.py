@@ -58,7 +58,10 @@ class Leases:
             await asyncio.sleep(step)
             if any(end <= monotonic() for end in self._held.values()):
                 self._on_lapse()
-            await self._extend(within=step)
+            try:
+                await self._extend(within=step)
+            except Exception:  # whatever it is: without this task every lease would be lost, silently
+                log.exception("pubsub: leases could not be extended")
 
     async def _extend(self, *, within: float) -> None:
         held = self.held()

@@ -75,18 +75,24 @@ class Stream:
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        while not self._ending.is_set():
+        wanted = True
+        while wanted and not self._ending.is_set():
             try:
-                await self._one()
-            except grpc.aio.AioRpcError as error:
-                if not await self._goes_on(from_grpc_error(error)):  # type: ignore[no-untyped-call]  # google-api-core's
-                    return
+                wanted = await self._another()
             except Exception as error:  # whatever it is: a task that ended would be a receiver silently dead
                 log.exception("pubsub: the stream of %s failed", self._first.subscription)
                 self.problem = f"its stream failed: {error!r}"
             finally:
                 self._set_open(False)
             await self._ends_within(self._backoff.next())
+
+    async def _another(self) -> bool:
+        """One stream; then whether another one is wanted."""
+        try:
+            await self._one()
+        except grpc.aio.AioRpcError as error:
+            return await self._goes_on(from_grpc_error(error))  # type: ignore[no-untyped-call]  # google-api-core's
+        return True
 
     async def _one(self) -> None:
         """One stream, from its opening to its end."""
