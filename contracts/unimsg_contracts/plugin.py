@@ -83,7 +83,8 @@ async def stage(request: pytest.FixtureRequest, harness: Harness) -> AsyncIterat
     contract: Contract = mark.args[0]
     if reason := reason_to_skip(harness, contract, request.config.option.tier):
         pytest.skip(reason)
-    async with Stage(harness) as made:
+    slow = any(need in harness.slow for need in contract.needs)
+    async with Stage(harness, recovery=harness.slow_recovery if slow else None) as made:
         yield made
         request.config.stash[OBSERVATIONS].records += [(harness.name, what) for what in made.records]
 

@@ -33,13 +33,18 @@ class Stage:
     """The one fixture of all cases. `async with` closes, in order: readers, receivers, adapters, networks."""
 
     def __init__(
-        self, harness: Harness, *, adapter_type: type[Adapter] | None = None, patience: float | None = None
+        self,
+        harness: Harness,
+        *,
+        adapter_type: type[Adapter] | None = None,
+        patience: float | None = None,
+        recovery: float | None = None,
     ) -> None:
         self.harness = harness
         self.adapter_type = adapter_type or harness.adapter_type
         self.patience = patience or harness.patience
-        self.recovery = patience or harness.recovery
-        self.limit = max(30.0, 6 * self.recovery)
+        self.recovery = recovery or patience or harness.recovery
+        self.limit = max(30.0, 4 * self.recovery)
         """Seconds that the whole case may take."""
         self.records: list[str] = []
         """What a case saw without judging it, for the end of the run."""

@@ -120,8 +120,6 @@ async def test_health_tells_of_a_lost_connection(stage: Stage) -> None:
     )
     await network.back()
     await eventually(well, stage.recovery, lambda: f"unwell after the return: {adapter.health()}")
-    await stage.send(adapter, queue, last := stage.wires(1))
-    await stage.arrive(last, reader, patience=stage.recovery)
 
 
 @guarantee("G3", needs=("cut",))
