@@ -397,6 +397,28 @@ async def test_a_held_send_that_is_refused_is_a_failure_of_the_handler() -> None
     assert [wire.body for wire in stored("handling.small")] == [b"7"]
 
 
+async def test_so_it_is_if_one_of_several_is_refused_and_the_repeat_has_the_same_ids() -> None:
+    small = Queue("handling.small", int, options=[MemoryOptions(max_length=1)])
+    service, attempts = Service("shop"), 0
+
+    @service.handler(numbers)
+    async def handle(body: int, context: Context) -> None:
+        nonlocal attempts
+        attempts += 1
+        await context.send(results, 1)
+        await context.send(small, 2)
+        await context.send(results, 3)
+
+    async with unimsg.connect(service, url="memory://") as bus:
+        await bus.send(small, 0)
+        await bus.send(numbers, 7)
+        await until(lambda: attempts == 2, "two attempts")
+        assert unsettled("handling.numbers") == 1, "not acknowledged"
+    sent = [(wire.id, wire.body) for wire in stored("handling.results")]
+    assert sent[:2] == sent[2:4], "what went out before comes again under its id"
+    assert [body for _, body in sent[:2]] == [b"1", b"3"]
+
+
 async def test_the_bus_of_a_context_sends_at_once() -> None:
     service, attempts = Service("shop"), 0
 

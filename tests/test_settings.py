@@ -311,6 +311,33 @@ def test_a_table_that_is_no_json_object_is_an_error_that_shows_no_value(env: Env
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        (
+            "CHANNELS__ORDERS_PLACE__BROKR",
+            "canary",
+            "UNIMSG_CHANNELS: orders_place: brokr is unknown; did you mean broker?",
+        ),
+        ("CHANNELS__ORDERS_PLACE__MAX_BODY", "canary", "orders_place.max_body: Input should be a valid integer"),
+        ("HANDLERS__ORDERS__CONCURENCY", "5", "handlers.orders.concurency: unknown option; did you mean concurrency?"),
+        ("BROKERS__OTHER__USER", "canary", "brokers.other.url: Field required"),
+        ("CHANNELS__ORDERS", "canary", "environment: "),
+        ("TOPOLOGY", "canary", "topology: Input should be 'create', 'verify' or 'off'"),
+        ("PREFIX", "Canary", "prefix: String should match"),
+        ("URL", "amqp://u:canary@[::1", "brokers.default: this is not a valid URL"),
+    ],
+)
+def test_a_wrong_key_or_value_of_a_variable_is_named_and_not_shown(
+    env: Env, variable: str, value: str, says: str
+) -> None:
+    write('url = "amqp://localhost"')
+    env(**{variable: value})
+    with pytest.raises(ConfigurationError, match=re.escape(says)) as caught:
+        Settings.load()
+    assert "canary" not in str(caught.value).lower()
+
+
 # -- what is refused
 
 
