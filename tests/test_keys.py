@@ -1,7 +1,7 @@
 """Which partition a key belongs to: all senders must agree, for ever."""
 
 import pytest
-from aiokafka.partitioner import murmur2
+from aiokafka.partitioner import murmur2  # type: ignore[import-untyped]  # aiokafka has no py.typed
 from hypothesis import given
 from hypothesis import strategies as st
 
