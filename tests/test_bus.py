@@ -314,6 +314,20 @@ async def test_each_of_many_concurrent_sends_has_its_own_deadline(serve: Serve) 
         assert monotonic() - begin > 1.4
 
 
+async def test_so_has_each_of_more_than_go_out_at_once(serve: Serve) -> None:
+    """More batches than may be in flight, all sent in one turn: what stays behind has its deadline too."""
+    async with unimsg.connect(url=serve("stuck", Stuck)) as bus:
+        begin = monotonic()
+        patient = [
+            asyncio.create_task(bus.send(numbers, number, timeout=1 + number / 10)) for number in range(MAX_IN_FLIGHT)
+        ]
+        hasty = asyncio.create_task(bus.send(numbers, 99, timeout=0.2))
+        with pytest.raises(PublishRejected, match="not sent before its deadline"):
+            await hasty
+        assert monotonic() - begin < 0.8
+        await asyncio.gather(*patient, return_exceptions=True)
+
+
 class SlowToMake(MemoryAdapter):
     async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
         await asyncio.sleep(1.5)

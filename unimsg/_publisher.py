@@ -35,9 +35,8 @@ class Publisher:
         outcome: Outcome = self._loop.create_future()
         deadline = self._loop.time() + timeout
         self._waiting.append((wire, deadline, outcome))
-        if len(self._in_flight) >= MAX_IN_FLIGHT:
-            self._watch_until(deadline)
-        elif not self._scheduled:
+        self._watch_until(deadline)  # it may have to wait in here
+        if not self._scheduled and len(self._in_flight) < MAX_IN_FLIGHT:
             self._scheduled = True
             self._loop.call_soon(self._flush)
         return outcome
@@ -87,7 +86,7 @@ class Publisher:
                 future.set_result(outcome)
 
     def _watch_until(self, deadline: float) -> None:
-        """One timer, for the earliest deadline of what waits behind a full window."""
+        """One timer for all that waits, set for the earliest deadline; on a busy channel it fires once a timeout."""
         if self._watch is None or deadline < self._watch.when():
             if self._watch is not None:
                 self._watch.cancel()

@@ -51,6 +51,23 @@ Ability = Literal[
 """
 
 
+PARTS: Mapping[str, str] = {
+    "away": "network",
+    "broken_tls": "at",
+    "cut": "network",
+    "delete": "delete",
+    "foreign": "put",
+    "hosts": "at",
+    "password": "with_password",
+    "refuse": "refusing",
+    "restart": "restart",
+    "stall": "network",
+    "too_large": "too_large",
+    "vhost": "at_vhost",
+}
+"""By ability, the part of a harness that it is made of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Foreign:
     """A message as the broker's plain client sees it."""
@@ -137,8 +154,13 @@ class Harness(ABC):
         return (adapter_type or self.adapter_type).from_url(url or self.url, self.options)
 
     def reason_against(self, ability: str) -> str | None:
-        """Why a case that needs `ability` cannot run here; None: it can."""
-        return self.unproved.get(ability)
+        """Why a case that needs `ability` cannot run here; None: it can. What the harness does not have is a reason."""
+        if ability in self.unproved:
+            return self.unproved[ability]
+        part = PARTS.get(ability)
+        if part is not None and getattr(type(self), part) is getattr(Harness, part):
+            return f"{type(self).__name__} has no {part}"
+        return None
 
     def network(self) -> AbstractAsyncContextManager[Network]:
         """A way to the broker that can be broken. Abilities cut, away, stall."""

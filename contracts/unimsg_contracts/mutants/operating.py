@@ -75,7 +75,8 @@ class EnsuresLater(Broken):
         self._later = asyncio.create_task(later())
 
     async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> Receiver:
-        await asyncio.wait([self._later]) if hasattr(self, "_later") else None
+        if hasattr(self, "_later"):
+            await asyncio.wait([self._later])
         return await super().receiver(address, prefetch=prefetch, timeout=timeout, grace=grace)
 
 
