@@ -23,6 +23,8 @@ FAILED_AGAIN_AFTER = 1.0
 """Seconds until a message whose handler failed is handled again. It is not acknowledged in between."""
 OPEN_TIMEOUT = 30.0
 """Seconds for making the channel and the receiver."""
+CANCELLED_WITHIN = 5.0
+"""Seconds that a cancelled handler gets to clean up at shutdown."""
 REMEMBERED_FAILURES = 1000
 
 Work = tuple[Delivery, Receiver]
@@ -354,8 +356,11 @@ class Consumer:
             if worker.task in late:
                 log.warning("%s: a handler did not end in %g s: cancelled, its message comes again", self.name, grace)
                 self._cancel(worker, "stop")
-        if late:
-            await asyncio.wait(late)
+        if not late:
+            return
+        _, stubborn = await asyncio.wait(late, timeout=CANCELLED_WITHIN)
+        if stubborn:  # they swallow it: what they handle stays unsettled, and closing gives it back
+            log.error("%s: %d handlers go on although they were cancelled: left alone", self.name, len(stubborn))
 
 
 def _is_ended(worker: _Worker) -> bool:
