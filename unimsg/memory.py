@@ -300,6 +300,7 @@ class MemoryReceiver(Receiver):
         self._epoch = Epoch()
         self._open: dict[Delivery, _Entry] = {}  # given to this receiver and unsettled, oldest first
         self._stopped = False
+        self._deleted = False
         self.closed = False
         self._since = monotonic()
         self._last_delivery: float | None = None
@@ -338,6 +339,8 @@ class MemoryReceiver(Receiver):
         self._line.pump()
 
     async def stop(self) -> None:
+        if not self._stopped:
+            self._since = monotonic()
         self._stopped = True
         waited = self._mailbox.close()
         if not self._line.address.ordered:  # of an ordered line, a key may still run here: `aclose` gives it back
@@ -364,7 +367,8 @@ class MemoryReceiver(Receiver):
         self._epoch = Epoch()
 
     def lose_channel(self) -> None:
-        self._stopped = True
+        self._stopped = self._deleted = True
+        self._since = monotonic()
         self._open.clear()
         self._epoch.end()
         self._mailbox.close(ChannelMissing(f"memory: {self._line.address.name} was deleted"))
@@ -376,7 +380,7 @@ class MemoryReceiver(Receiver):
             since=self._since,
             last_delivery=self._last_delivery,
             unsettled=self._mailbox.unsettled,
-            problem="its channel was deleted" if self._mailbox.closed and not self._line.receivers else None,
+            problem="its channel was deleted" if self._deleted else None,
         )
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
