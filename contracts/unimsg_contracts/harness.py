@@ -12,6 +12,7 @@ Ability = Literal[
     "away",
     "broken_tls",
     "cut",
+    "cut_order",
     "declared_order",
     "delete",
     "foreign",
@@ -34,6 +35,7 @@ Ability = Literal[
 - away: the network goes and comes back (`Network.leave`, `Network.back`)
 - broken_tls: `at(tls=True)` asks for TLS, so that TLS can meet plain text
 - cut: all connections are reset (`Network.cut`)
+- cut_order: the keys of an ordered channel go on after a cut, within patience
 - declared_order: the broker knows whether a channel is ordered by key
 - delete: a channel can be deleted behind the adapter's back
 - foreign: the broker's plain client can read and write

@@ -37,7 +37,7 @@ class PubSubHarness(Harness):
     lease = 10.0
     too_large = 10_000_001
     unproved: ClassVar[Mapping[str, str]] = {
-        "join_order": HAND_OVER,
+        "cut_order": "the emulator keeps the keys of a lost stream for longer than 150 s; service unproved",
         "leave_order": HAND_OVER,
         "partitions": "Pub/Sub orders each key by itself, whatever count of partitions is declared",
         "password": "the emulator asks for none",

@@ -61,7 +61,7 @@ async def test_a_cut_connection_loses_nothing_confirmed(stage: Stage) -> None:
     await cut_under_load(stage, partitions=0)
 
 
-@guarantee("G11", needs=("cut",))
+@guarantee("G11", needs=("cut", "cut_order"))
 async def test_a_cut_connection_of_an_ordered_channel(stage: Stage) -> None:
     """The same on an ordered channel."""
     await cut_under_load(stage, partitions=2)
