@@ -70,8 +70,8 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     found = selection_of(request.config).chosen[request.param]
     try:
         found.start()
-        version = " ".join(part for part in (found.version(), f"({found.where()})") if part)
-        request.config.stash[OBSERVATIONS].versions[found.name] = version
+        what = ", ".join(part for part in (found.version(), found.where()) if part)
+        request.config.stash[OBSERVATIONS].versions[found.name] = what
         yield found
     finally:
         found.stop()
