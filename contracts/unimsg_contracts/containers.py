@@ -99,6 +99,16 @@ class Container:
         """Whether a command inside ends well."""
         return self._container.exec(list(command)).exit_code == 0
 
+    def run(self, *command: str) -> None:
+        """Runs a command inside.
+
+        Raises:
+            RuntimeError: it failed; with what it said.
+        """
+        result = self._container.exec(list(command))
+        if result.exit_code:
+            raise RuntimeError(f"{command[0]} failed: {result.output.decode(errors='replace')}")
+
     def answers(self, inside: int) -> bool:
         """Whether the port takes connections."""
         try:

@@ -23,6 +23,7 @@ Ability = Literal[
     "leave_order",
     "partitions",
     "password",
+    "permissions",
     "processes",
     "refuse",
     "restart",
@@ -45,6 +46,7 @@ Ability = Literal[
 - kill: the death of a process is noticed, within patience
 - partitions: keys are spread over a count of partitions that the broker knows
 - password, vhost: the broker refuses a wrong one
+- permissions: there are users that may not do everything
 - processes: several processes reach the same broker
 - refuse: a channel can be made that refuses some messages
 - restart: the broker can be stopped and started with what it stores
@@ -61,6 +63,7 @@ PARTS: Mapping[str, str] = {
     "foreign": "put",
     "hosts": "at",
     "password": "with_password",
+    "permissions": "forbid",
     "refuse": "refusing",
     "restart": "restart",
     "stall": "network",
@@ -151,9 +154,17 @@ class Harness(ABC):
         """Of the broker, for the table; empty if not known."""
         return ""
 
-    def adapter(self, adapter_type: type[Adapter] | None = None, *, url: str | None = None) -> Adapter:
+    def adapter(
+        self,
+        adapter_type: type[Adapter] | None = None,
+        *,
+        url: str | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> Adapter:
         """An adapter for this broker, not yet connected."""
-        return (adapter_type or self.adapter_type).from_url(url or self.url, self.options)
+        return (adapter_type or self.adapter_type).from_url(
+            url or self.url, self.options if options is None else options
+        )
 
     def reason_against(self, ability: str) -> str | None:
         """Why a case that needs `ability` cannot run here; None: it can. What the harness does not have is a reason."""
@@ -193,6 +204,10 @@ class Harness(ABC):
 
     def at_vhost(self, vhost: str) -> str:
         """`url` with another virtual host. Ability vhost."""
+        raise NotImplementedError
+
+    async def forbid(self, address: Address) -> tuple[str, Mapping[str, object]]:
+        """An url and options of a user that may do nothing with this channel. Ability permissions."""
         raise NotImplementedError
 
     async def restart(self) -> None:

@@ -115,9 +115,9 @@ class Stage:
 
     # ---- adapters and receivers
 
-    async def adapter(self, *, url: str | None = None) -> Adapter:
+    async def adapter(self, *, url: str | None = None, options: Mapping[str, object] | None = None) -> Adapter:
         """A connected adapter."""
-        adapter = self.harness.adapter(self.adapter_type, url=url)
+        adapter = self.harness.adapter(self.adapter_type, url=url, options=options)
         self._adapters.append(adapter)
         await self.within(adapter.connect(timeout=self.recovery), "connect")
         return adapter

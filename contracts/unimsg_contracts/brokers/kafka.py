@@ -29,6 +29,7 @@ GIVEN: Mapping[str, str] = {
     "away": f"the broker of {VARIABLE} sends its clients around any proxy",
     "stall": f"the broker of {VARIABLE} sends its clients around any proxy",
     "password": f"the broker of {VARIABLE} may ask for none",
+    "permissions": f"the broker of {VARIABLE} is not ours to change",
 }
 SETTINGS: Mapping[str, str] = {
     "KAFKA_NODE_ID": "1",
@@ -43,6 +44,9 @@ SETTINGS: Mapping[str, str] = {
     "KAFKA_SASL_ENABLED_MECHANISMS": "PLAIN",
     "KAFKA_LISTENER_NAME_LOGIN_PLAIN_SASL_JAAS_CONFIG": "org.apache.kafka.common.security.plain.PlainLoginModule "
     f'required user_{USER}="right";',
+    "KAFKA_AUTHORIZER_CLASS_NAME": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND": "true",
+    "KAFKA_SUPER_USERS": "User:ANONYMOUS",
     "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
     "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "8",
     "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
@@ -126,6 +130,13 @@ class KafkaHarness(Harness):
         assert self._container is not None
         options = {"username": USER, "password": password, "sasl": "plain"}
         return self.at("127.0.0.1", self._container.ports[LOGIN]), options
+
+    async def forbid(self, address: Address) -> tuple[str, Mapping[str, object]]:
+        assert self._container is not None
+        script = ("/opt/kafka/bin/kafka-acls.sh", "--bootstrap-server", "localhost:9096", "--add")
+        rule = ("--deny-principal", f"User:{USER}", "--operation", "All", "--topic", address.channel)
+        await asyncio.to_thread(self._container.run, *script, *rule, "--group", address.name)
+        return self.with_password("right")
 
     def refusing(self) -> Wanted:
         return Wanted(options=KafkaOptions(config={"max.message.bytes": "20000"}))

@@ -24,6 +24,7 @@ class MemoryHarness(Harness):
         "hosts": NO_NETWORK,
         "kill": "it dies with its process",
         "password": "it asks for none",
+        "permissions": "it has none",
         "processes": "each process has its own",
         "restart": "it dies with its process",
         "stall": NO_NETWORK,

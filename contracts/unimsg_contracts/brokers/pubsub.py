@@ -42,6 +42,7 @@ class PubSubHarness(Harness):
         "partitions": "Pub/Sub orders each key by itself, whatever count of partitions is declared",
         "password": "the emulator asks for none",
         "refuse": "nothing makes the emulator refuse some messages of a topic",
+        "permissions": "the emulator has none",
         "restart": "the emulator keeps everything in memory: a restart forgets it",
         "vhost": "Pub/Sub has none",
     }

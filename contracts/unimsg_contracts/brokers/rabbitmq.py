@@ -45,8 +45,8 @@ class RabbitHarness(Harness):
         return VARIABLE if self._given else f"container {image_of('rabbitmq', IMAGE)}"
 
     def reason_against(self, ability: str) -> str | None:
-        if self._given and ability == "restart":
-            return f"the broker of {VARIABLE} is not ours to restart"
+        if self._given and ability in ("restart", "permissions"):
+            return f"the broker of {VARIABLE} is not ours to change"
         return super().reason_against(ability)
 
     def start(self) -> None:
@@ -87,6 +87,14 @@ class RabbitHarness(Harness):
 
     def at_vhost(self, vhost: str) -> str:
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{vhost}"))
+
+    async def forbid(self, address: Address) -> tuple[str, Mapping[str, object]]:
+        assert self._container is not None
+        user = f"nobody-{address.channel}"
+        for command in (("add_user", user, "pass"), ("set_permissions", user, "^$", "^$", "^$")):
+            await asyncio.to_thread(self._container.run, "rabbitmqctl", *command)
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=f"{user}@{parts.hostname}:{parts.port}")), {"password": "pass"}
 
     def refusing(self) -> Wanted:
         return Wanted(options=RabbitOptions(max_length=3))

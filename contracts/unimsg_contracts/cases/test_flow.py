@@ -52,6 +52,19 @@ async def prefetch_of_three(stage: Stage, *, partitions: int) -> None:
 
 
 @guarantee("G6")
+async def test_who_joins_waits_for_nobody(stage: Stage) -> None:
+    """A receiver is there at once although others still handle messages for a long time."""
+    adapter, other = await stage.adapter(), await stage.adapter()
+    queue = await stage.queue(adapter)
+    await stage.send(adapter, queue, wires := stage.wires(3))
+    receiver = await stage.receiver(adapter, queue, grace=60.0)
+    held = await stage.take(receiver, wires)
+    joining = stage.receiver(other, queue)
+    await stage.within(joining, "a second receiver", min(stage.patience, 10.0))
+    await stage.ack(receiver, held)
+
+
+@guarantee("G6")
 async def test_a_slow_subscription_starves_no_other(stage: Stage) -> None:
     """One subscription holds all that it may and settles nothing; another of the same process gets everything."""
     adapter = await stage.adapter()

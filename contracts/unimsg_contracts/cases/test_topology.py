@@ -5,7 +5,14 @@ from datetime import timedelta
 import pytest
 
 from unimsg.adapter import Adapter, Address, ChannelMissing, Kind, Wanted
-from unimsg.errors import CapabilityError, ConfigurationError, TopologyError
+from unimsg.errors import (
+    CapabilityError,
+    ConfigurationError,
+    PermissionDenied,
+    PublishForbidden,
+    PublishRejected,
+    TopologyError,
+)
 from unimsg_contracts.marks import guarantee
 from unimsg_contracts.reading import eventually
 from unimsg_contracts.stage import Stage
@@ -116,6 +123,26 @@ async def test_receiving_from_nothing_is_an_error(stage: Stage) -> None:
         with pytest.raises(ChannelMissing, match=address.channel):
             await stage.within(adapter.receiver(address, prefetch=1, timeout=stage.recovery), "receiver")
         assert await adapter.operations().inspect(address, Wanted(), timeout=stage.recovery), f"{address} was made"
+
+
+@guarantee("G17", needs=("permissions",))
+async def test_what_is_forbidden_is_told(stage: Stage) -> None:
+    """Connected, but not allowed: each operation says so and names the channel; a send is certainly not stored, and
+    the connection goes on."""
+    owner = await stage.adapter()
+    queue = await stage.queue(owner)
+    url, options = await stage.harness.forbid(queue)
+    nobody = await stage.adapter(url=url, options=options)
+    with pytest.raises(PermissionDenied, match=queue.channel):
+        await stage.within(nobody.receiver(queue, prefetch=1, timeout=stage.recovery), "receiver")
+    for _ in range(2):
+        outcomes = await stage.outcomes(nobody, queue, stage.wires(3))
+        assert [type(outcome) for outcome in outcomes] == [PublishForbidden] * 3, repr(outcomes)
+        assert all(queue.channel in str(outcome) for outcome in outcomes)
+    other = stage.queue_address()
+    (missing,) = await stage.outcomes(nobody, other, stage.wires(1))
+    assert isinstance(missing, PublishRejected), repr(missing)
+    await stage.exactly(owner, queue, [], await stage.reader(owner, queue))
 
 
 @guarantee("G16")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Self
 
 from unimsg.adapter import Adapter, AdapterHealth, Address, Difference, Kind, Receiver, Wanted, Wire
-from unimsg.errors import ConnectError, PublishError, TopologyError
+from unimsg.errors import ConnectError, PublishError, PublishForbidden, PublishUnconfirmed, TopologyError
 from unimsg_contracts.mutants.broken import Broken, BrokenOperations
 
 
@@ -50,6 +50,20 @@ class ShowsSecrets(Broken):
         except ConnectError as error:
             error.args = (f"{error}: options were {self.options}",)
             raise
+
+
+class HidesPermissions(Broken):
+    """Calls what is not allowed a lost connection."""
+
+    async def send(
+        self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
+    ) -> Sequence[PublishError | None]:
+        return [
+            PublishUnconfirmed(str(outcome), channel=outcome.channel, message_id=outcome.message_id)
+            if isinstance(outcome, PublishForbidden)
+            else outcome
+            for outcome in await super().send(address, messages, timeout=timeout, delay=delay)
+        ]
 
 
 class AcceptsAnyOption(Broken):

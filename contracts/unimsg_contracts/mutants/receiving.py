@@ -155,6 +155,14 @@ class OneAtATime(Broken):
         return await super().receiver(address, prefetch=1, timeout=timeout, grace=grace)
 
 
+class WaitsToJoin(Broken):
+    """Is there when its group has settled."""
+
+    async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> Receiver:
+        await asyncio.sleep(3.0)
+        return await super().receiver(address, prefetch=prefetch, timeout=timeout, grace=grace)
+
+
 class StopDoesNothing(BrokenReceiver):
     """Goes on handing out after `stop`."""
 
