@@ -1,16 +1,18 @@
 """Names, and making what they name: a topic for each channel, a subscription for each reader."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 from typing import Any
+from weakref import WeakValueDictionary
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.pubsub_v1 import types
 
 from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Wanted
-from unimsg.errors import CapabilityError, TopologyError
+from unimsg.errors import CapabilityError, ConnectError, TopologyError
 from unimsg_pubsub import errors
 from unimsg_pubsub.link import Answer, Link
 from unimsg_pubsub.options import PubSubOptions
@@ -38,6 +40,7 @@ class Topology:
         self._project = project
         self._link = link
         self._ack_deadline = ack_deadline
+        self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def topic(self, address: Address) -> str:
         """The topic to send to."""
@@ -66,7 +69,15 @@ class Topology:
         if address.kind is Kind.TOPIC and address.subscription is None:
             return
         request = self._wanted_subscription(address, options)
-        found = await self._found_or_made(self.get_subscription, self._create_subscription, request, until)
+        # One at a time: the emulator lets several creations of one subscription succeed at once, each throwing away
+        # what the one before had received.
+        lock = self._making.setdefault(request.name, asyncio.Lock())
+        try:
+            async with asyncio.timeout(timeout), lock:
+                found = await self._found_or_made(self.get_subscription, self._create_subscription, request, until)
+        except TimeoutError as error:
+            text = f"pubsub: subscription {address.name} was not made within {timeout:g} s"
+            raise ConnectError(text, reason="timeout") from error
         changes = self.subscription_changes(address, options, found)
         refuse(changes)
         if fields := [change.field for change in changes]:

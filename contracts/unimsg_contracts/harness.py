@@ -25,6 +25,7 @@ Ability = Literal[
     "password",
     "permissions",
     "processes",
+    "racing",
     "refuse",
     "restart",
     "stall",
@@ -48,6 +49,7 @@ Ability = Literal[
 - password, vhost: the broker refuses a wrong one
 - permissions: there are users that may not do everything
 - processes: several processes reach the same broker
+- racing: of several adapters that make one subscription at once, none undoes what another made
 - refuse: a channel can be made that refuses some messages
 - restart: the broker can be stopped and started with what it stores
 - stall: connections stand still without being closed (`Network.stall`, `Network.flow`)

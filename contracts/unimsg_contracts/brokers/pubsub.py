@@ -41,6 +41,7 @@ class PubSubHarness(Harness):
         "leave_order": HAND_OVER,
         "partitions": "Pub/Sub orders each key by itself, whatever count of partitions is declared",
         "password": "the emulator asks for none",
+        "racing": "the emulator lets several creations of one subscription succeed, each undoing the last",
         "refuse": "nothing makes the emulator refuse some messages of a topic",
         "permissions": "the emulator has none",
         "restart": "the emulator keeps everything in memory: a restart forgets it",

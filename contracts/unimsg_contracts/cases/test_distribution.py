@@ -86,6 +86,23 @@ async def test_ensuring_again_moves_nothing(stage: Stage) -> None:
 
 
 @guarantee("G2")
+async def test_concurrent_ensures_of_one_adapter_lose_nothing(stage: Stage) -> None:
+    """Several parts of a program make one new subscription at once; whatever each then sends arrives."""
+    adapter = await stage.adapter()
+    (topic,) = await stage.topic(adapter)
+    subscription = Address(topic.channel, Kind.TOPIC, "new")
+    sent = [stage.wires(8) for _ in range(4)]
+
+    async def ensure_and_send(n: int) -> None:
+        await stage.ensure(adapter, subscription)
+        await stage.send(adapter, topic, sent[n])
+
+    await asyncio.gather(*[ensure_and_send(n) for n in range(len(sent))])
+    reader = await stage.reader(adapter, subscription)
+    await stage.exactly(adapter, topic, [wire for wires in sent for wire in wires], reader)
+
+
+@guarantee("G2", needs=("racing",))
 async def test_concurrent_ensures_lose_nothing(stage: Stage) -> None:
     """Many make one new subscription at once; whatever each of them sends after its own call returned arrives."""
     adapters = [await stage.adapter() for _ in range(4)]
@@ -104,7 +121,7 @@ async def test_concurrent_ensures_lose_nothing(stage: Stage) -> None:
     await stage.exactly(adapters[0], topic, [wire for wires in sent for wire in wires], reader)
 
 
-@guarantee("G2", needs=("processes",))
+@guarantee("G2", needs=("processes", "racing"))
 async def test_racing_processes_lose_nothing(stage: Stage) -> None:
     """As above, with the calls in four processes that begin at one signal."""
     adapter = await stage.adapter()

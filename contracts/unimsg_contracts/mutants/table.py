@@ -108,6 +108,7 @@ OPERATING = (
     Mutant(test_distribution.test_a_new_subscription_starts_now, operating.Replays),
     Mutant(test_distribution.test_ensuring_again_moves_nothing, operating.EnsurePurges),
     Mutant(test_distribution.test_concurrent_ensures_lose_nothing, operating.EnsuresLater),
+    Mutant(test_distribution.test_concurrent_ensures_of_one_adapter_lose_nothing, operating.EnsuresLater),
     Mutant(test_distribution.test_racing_processes_lose_nothing, operating.EnsuresLater, brokers=RABBITMQ),
     Mutant(test_topology.test_inspecting_tells_what_is_missing, operating.SeesNothing),
     Mutant(test_topology.test_inspecting_agrees_with_ensure, operating.SeesDifferences),
