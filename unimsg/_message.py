@@ -1,6 +1,5 @@
 """A message: what users see of it, what is checked before it is sent, and its form on the wire (CloudEvents 1.0)."""
 
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
+from random import getrandbits
 from typing import Generic, Literal, TypeVar, get_args
 
 from unimsg.adapter import Wire
@@ -27,6 +27,7 @@ MAX_HEADERS_BYTES = 16 * 1024
 MAX_KEY = 255
 CONTENT_TYPE = "content-type"
 
+_NODE = (1 << 48) - 1
 _HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _ID = re.compile(r"[\x20-\x7e]{1,128}")
 _RESERVED = ("ce-", "ce_", "unimsg-", "x-", "goog", "amq.")
@@ -91,17 +92,24 @@ def read_message(wire: Wire, body: Read, prefix: str, *, type: str, kind: Kind, 
     )
 
 
+@lru_cache(maxsize=1)
+def _at(millisecond: int) -> tuple[str, str]:
+    """The CloudEvents `time` of a moment, and how a UUIDv7 begins then. Most messages share it with others."""
+    moment = datetime.fromtimestamp(millisecond / 1000, UTC).replace(tzinfo=None)
+    return f"{moment.isoformat(timespec='milliseconds')}Z", f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7"
+
+
 def now() -> str:
     """The present time as a CloudEvents `time`."""
-    return f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    return _at(time.time_ns() // 1_000_000)[0]
 
 
 def new_id() -> str:
-    """A UUIDv7 (RFC 9562): ordered by time, so that stores and people can sort by it."""
-    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    """A UUIDv7 (RFC 9562): ordered by time, so that stores and people can sort by it. Unique, and no secret."""
+    bits = getrandbits(74)
+    return (
+        f"{_at(time.time_ns() // 1_000_000)[1]}{bits >> 62:03x}-{0x8000 | bits >> 48 & 0x3FFF:04x}-{bits & _NODE:012x}"
+    )
 
 
 def derived_id(message_id: str, handler: str, number: int) -> str:
@@ -135,25 +143,24 @@ def check_key(channel: str, key: str) -> None:
     """Raises EncodeError unless it is text of 1-255 bytes in UTF-8: the smallest of the brokers' limits."""
     if not isinstance(key, str):
         raise EncodeError(f"{channel}: a key must be a str, not a {type(key).__name__}")
-    if not 1 <= _utf8(f"{channel}: the key", key) <= MAX_KEY:
+    if not 1 <= (len(key) if key.isascii() else _utf8(f"{channel}: the key", key)) <= MAX_KEY:
         raise EncodeError(f"{channel}: a key must have 1 to {MAX_KEY} bytes")
 
 
 def check_headers(channel: str, headers: Mapping[str, str]) -> None:
     """Raises EncodeError for what the smallest of the brokers could not carry, and for names that are not the user's.
     No value is shown: it may be private."""
-    if not isinstance(headers, Mapping):
+    if type(headers) is not dict and not isinstance(headers, Mapping):
         raise EncodeError(f"{channel}: headers must be a mapping of names to text, not a {type(headers).__name__}")
     if len(headers) > MAX_HEADERS:
         raise EncodeError(f"{channel}: {len(headers)} headers, at most {MAX_HEADERS}")
     total = 0
     for name, value in headers.items():
-        problem = _name_problem(name) if isinstance(name, str) else "must be a str"
-        if problem:
+        if (problem := _name_problem(name)) is not None:
             raise EncodeError(f"{channel}: header name {name!r} {problem}")
         if not isinstance(value, str):
             raise EncodeError(f"{channel}: header {name!r} must be a str, not a {type(value).__name__}")
-        size = _utf8(f"{channel}: header {name!r}", value)
+        size = len(value) if value.isascii() else _utf8(f"{channel}: header {name!r}", value)
         if size > MAX_HEADER_VALUE:
             raise EncodeError(f"{channel}: header {name!r} has {size} bytes, at most {MAX_HEADER_VALUE}")
         total += len(name) + size
@@ -162,7 +169,9 @@ def check_headers(channel: str, headers: Mapping[str, str]) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _name_problem(name: str) -> str | None:
+def _name_problem(name: object) -> str | None:
+    if not isinstance(name, str):
+        return "must be a str"
     if name in _RESERVED_NAMES or name.startswith(_RESERVED):
         return "is reserved"
     if not _HEADER_NAME.fullmatch(name):
@@ -172,7 +181,7 @@ def _name_problem(name: str) -> str | None:
 
 def _utf8(what: str, text: str) -> int:
     try:
-        return len(text) if text.isascii() else len(text.encode())
+        return len(text.encode())
     except UnicodeEncodeError:
         raise EncodeError(f"{what} has characters that UTF-8 cannot carry") from None
 

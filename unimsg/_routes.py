@@ -41,6 +41,7 @@ class Route:
                 f"{channel.name}: max_body = {self.max_body}, and {broker.adapter.broker} takes "
                 f"{broker.adapter.capabilities.max_body} bytes at most: send a reference to the data instead"
             )
+        self._time = f"{self.prefix}time"
         self._attributes: dict[tuple[str, str, str], dict[str, str]] = {}
         self._publisher: Publisher | None = None
         self._opening: asyncio.Task[Publisher] | None = None
@@ -79,7 +80,7 @@ class Route:
         attributes = self._attributes.get((source, type_, content_type))
         if attributes is None:
             attributes = self._constant_attributes(source, type_, content_type)
-        travelling = {**attributes, f"{self.prefix}time": now()}
+        travelling = {**attributes, self._time: now()}
         if extensions:
             travelling.update({f"{self.prefix}{name}": value for name, value in extensions.items()})
         if headers:

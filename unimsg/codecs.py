@@ -50,6 +50,8 @@ class Binary:
     content_type = "application/octet-stream"
 
     def encode(self, body: bytes) -> bytes:
+        if type(body) is bytes:
+            return body
         if not isinstance(body, bytes | bytearray | memoryview):
             raise EncodeError(f"bytes are wanted, not a {type(body).__name__}")
         return bytes(body)
