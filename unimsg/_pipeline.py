@@ -16,6 +16,10 @@ from unimsg.errors import PublishError
 log = logging.getLogger("unimsg")
 
 
+STRIDE = 250
+"""Messages after which a caller that never has to wait gives way."""
+
+
 class Pipeline(OneWay):
     """Made by `Bus.pipeline`. Its verbs return when the message is accepted into the window of `in_flight`
     unconfirmed ones; leaving the block waits for all."""
@@ -24,6 +28,8 @@ class Pipeline(OneWay):
         self._bus = bus
         self._in_flight = in_flight
         self._unconfirmed = 0
+        self._accepted = 0
+        self._stride = max(1, min(STRIDE, in_flight // 4))
         self._room: asyncio.Future[None] | None = None
         self._errors: list[PublishError] = []
 
@@ -56,6 +62,9 @@ class Pipeline(OneWay):
             self._leave()
             raise
         publisher.submit(wire, timeout).add_done_callback(self._done)
+        self._accepted += 1
+        if self._accepted % self._stride == 0:
+            await asyncio.sleep(0)  # lets go out what was accepted, while the caller makes more; and others run
 
     def _done(self, outcome: Outcome) -> None:
         if not outcome.cancelled() and (error := outcome.result()) is not None:
