@@ -53,7 +53,7 @@ def as_json(broker: str, image: str, rows: Sequence[RowFigures]) -> dict[str, An
                 "contestants": [
                     {
                         "name": figures.entry.name,
-                        "compared": figures.entry.group is not Group.WEAKER,
+                        "compared": figures.entry.group not in (Group.WEAKER, Group.TUNED),
                         "messages_per_second": figures.rates,
                         "cpu_microseconds": figures.cpu,
                         "unimsg_ratio": unimsg.ratio(figures) if unimsg else None,

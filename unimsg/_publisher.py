@@ -26,7 +26,7 @@ class Publisher:
         self._address = address
         self._waiting: deque[tuple[Wire, float, Outcome]] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._scheduled = False
+        self._gathering = False
         self._watch: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -36,38 +36,44 @@ class Publisher:
         deadline = self._loop.time() + timeout
         self._waiting.append((wire, deadline, outcome))
         self._watch_until(deadline)  # it may have to wait in here
-        if not self._scheduled and len(self._in_flight) < MAX_IN_FLIGHT:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        if not self._gathering and len(self._in_flight) < MAX_IN_FLIGHT:
+            self._start()
         return outcome
 
     async def drain(self) -> None:
         """Returns when every message submitted before has its outcome."""
         while self._waiting or self._in_flight:
             if not self._in_flight:
-                self._flush()
+                self._start()
             await asyncio.wait(self._in_flight)
         if self._watch is not None:
             self._watch.cancel()
 
-    def _flush(self) -> None:
-        self._scheduled = False
-        while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT:
-            batch = self._take()
-            task = self._loop.create_task(self._send(batch))
-            self._in_flight.add(task)
-            task.add_done_callback(self._landed)
+    def _start(self) -> None:
+        """The batch is what waits when its task begins to run: all that is sent until then goes out with it."""
+        self._gathering = True
+        task = self._loop.create_task(self._send())
+        self._in_flight.add(task)
+        task.add_done_callback(self._landed)
 
     def _take(self) -> list[tuple[Wire, float, Outcome]]:
         """The next messages with about the same deadline: they share one timer."""
         waiting = self._waiting
+        if not waiting:
+            return []
         batch = [waiting.popleft()]
         deadline = batch[0][1]
         while waiting and len(batch) < MAX_BATCH and abs(waiting[0][1] - deadline) < 0.05:
             batch.append(waiting.popleft())
         return batch
 
-    async def _send(self, batch: Sequence[tuple[Wire, float, Outcome]]) -> None:
+    async def _send(self) -> None:
+        self._gathering = False
+        batch = self._take()
+        if self._waiting and len(self._in_flight) < MAX_IN_FLIGHT:
+            self._start()
+        if not batch:  # all of it has expired
+            return
         wires = [wire for wire, _, _ in batch]
         timeout = batch[0][1] - self._loop.time()
         outcomes: Sequence[PublishError | None]
@@ -107,8 +113,8 @@ class Publisher:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
-        if self._waiting and not self._scheduled:
-            self._flush()
+        if self._waiting and not self._gathering:
+            self._start()
 
     def _never_left(self, wire: Wire) -> PublishError:
         return PublishRejected(
