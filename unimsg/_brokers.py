@@ -45,6 +45,8 @@ class Broker:
         """
         if self._connecting is None or (self._connecting.done() and not self.connected):
             self._connecting = asyncio.create_task(self.adapter.connect(timeout=self._connect_timeout))
+            # Whoever waited may have given up meanwhile: then nobody asks for its error.
+            self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._connecting)  # a caller that gives up does not take it from the others
 
     async def aclose(self, timeout: float) -> None:

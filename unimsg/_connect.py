@@ -149,7 +149,7 @@ class _Runtime:
         self._closed = True
         with contextlib.suppress(TimeoutError):  # each message that waits has a deadline of its own, and its error
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await _all(route.aclose() for route in self._routes)
+                await _all(route.publisher.aclose() for route in self._routes)
         await self._brokers.aclose(CLOSE_TIMEOUT)
 
     def _consumer(self, service: Service[Any], handler: Handler, state: object) -> Consumer:

@@ -56,19 +56,29 @@ class Pipeline(OneWay):
         while self._unconfirmed >= self._in_flight:
             await self._wait()
         self._unconfirmed += 1
-        try:
-            publisher = route.open_publisher or await route.publisher(timeout, wire.id)
-        except BaseException:
-            self._leave()
-            raise
-        publisher.submit(wire, timeout).add_done_callback(self._done)
+        outcome = route.publisher.submit(wire, timeout)
+        if not route.publisher.is_open:
+            await self._opened(route, outcome)
+        outcome.add_done_callback(self._done)
         self._accepted += 1
         if self._accepted % self._stride == 0:
             await asyncio.sleep(0)  # lets go out what was accepted, while the caller makes more; and others run
 
+    async def _opened(self, route: Route, outcome: Outcome) -> None:
+        """Of the first messages to a channel the caller hears at once that it cannot be made."""
+        try:
+            await route.publisher.made(outcome)
+        except asyncio.CancelledError:
+            outcome.add_done_callback(self._done)
+            raise
+        made = route.publisher.is_open
+        if not made and outcome.done() and (error := outcome.result()) is not None:
+            self._leave()
+            raise error
+
     def _done(self, outcome: Outcome) -> None:
-        if not outcome.cancelled() and (error := outcome.result()) is not None:
-            self._errors.append(error)
+        if not outcome.cancelled() and isinstance(error := outcome.result(), PublishError):
+            self._errors.append(error)  # any other is told to those who wait for the channel to be made
         self._leave()
 
     def _leave(self) -> None:

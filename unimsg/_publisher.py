@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from unimsg.adapter import Adapter, Address, Wire
-from unimsg.errors import PublishError, PublishRejected, PublishUnconfirmed
+from unimsg.errors import BusClosed, ConnectError, PublishRejected, PublishUnconfirmed, UnimsgError
 
 log = logging.getLogger("unimsg")
 
@@ -15,15 +16,23 @@ MAX_IN_FLIGHT = 8
 """Batches of one address that wait for their confirmation at once. What is sent beyond waits in here, its deadline
 running, so that a flood cannot fill the client's buffers."""
 
-Outcome = asyncio.Future[PublishError | None]
+Outcome = asyncio.Future[UnimsgError | None]
 
 
 class Publisher:
-    """Everything that this process sends to one address."""
+    """Everything that this process sends to one address, in the order in which it was submitted.
 
-    def __init__(self, adapter: Adapter, address: Address) -> None:
+    `make` makes the channel exist. It runs when the first message is submitted, and again with a later one if it
+    failed; what is submitted meanwhile waits for it.
+    """
+
+    def __init__(self, adapter: Adapter, address: Address, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._adapter = adapter
         self._address = address
+        self._make = make
+        self._making: asyncio.Task[None] | None = None
+        self.is_open = False
+        """Whether the channel was made."""
         self._waiting: deque[tuple[Wire, float, Outcome]] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._gathering = False
@@ -31,14 +40,33 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
 
     def submit(self, wire: Wire, timeout: float) -> Outcome:
-        """Sends `wire` within `timeout` seconds. The future's result is the outcome; it never has an exception."""
+        """Sends `wire` within `timeout` seconds, the making of the channel included.
+
+        The future never has an exception. Its result is None; a PublishError; or, nothing having been sent, whatever
+        kept the channel from being made.
+        """
         outcome: Outcome = self._loop.create_future()
         deadline = self._loop.time() + timeout
         self._waiting.append((wire, deadline, outcome))
         self._watch_until(deadline)  # it may have to wait in here
-        if not self._gathering and len(self._in_flight) < MAX_IN_FLIGHT:
+        if not self.is_open:
+            self._open()
+        elif not self._gathering and len(self._in_flight) < MAX_IN_FLIGHT:
             self._start()
         return outcome
+
+    async def made(self, outcome: Outcome) -> None:
+        """Returns when the channel was made, or when it could not be or `outcome` is there for another reason."""
+        if self._making is not None:
+            either: list[asyncio.Future[Any]] = [self._making, outcome]  # of different results
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+
+    async def aclose(self) -> None:
+        """Returns when every message submitted before has its outcome. A channel that is not made by now never is."""
+        if self._making is not None:
+            self._making.cancel()
+            await asyncio.wait([self._making])
+        await self.drain()
 
     async def drain(self) -> None:
         """Returns when every message submitted before has its outcome."""
@@ -48,6 +76,24 @@ class Publisher:
             await asyncio.wait(self._in_flight)
         if self._watch is not None:
             self._watch.cancel()
+
+    def _open(self) -> None:
+        if self._making is None:
+            self._making = self._loop.create_task(self._make())
+            self._making.add_done_callback(self._opened)
+
+    def _opened(self, making: asyncio.Task[None]) -> None:
+        self._making = None
+        error = BusClosed("the bus was closed") if making.cancelled() else making.exception()
+        if error is None:
+            self.is_open = True
+            if self._waiting:
+                self._start()
+            return
+        waiting, self._waiting = self._waiting, deque()
+        for wire, _, outcome in waiting:
+            if not outcome.done():
+                outcome.set_result(self._not_made(wire, error))
 
     def _start(self) -> None:
         """The batch is what waits when its task begins to run: all that is sent until then goes out with it."""
@@ -76,7 +122,7 @@ class Publisher:
             return
         wires = [wire for wire, _, _ in batch]
         timeout = batch[0][1] - self._loop.time()
-        outcomes: Sequence[PublishError | None]
+        outcomes: Sequence[UnimsgError | None]
         if timeout <= 0:
             outcomes = [self._never_left(wire) for wire in wires]
         else:
@@ -116,15 +162,28 @@ class Publisher:
         if self._waiting and not self._gathering:
             self._start()
 
-    def _never_left(self, wire: Wire) -> PublishError:
-        return PublishRejected(
-            f"{self._adapter.broker}: {self._address.name}: not sent before its deadline: earlier messages still wait "
-            "for the broker's confirmation; send slower, or give it a longer timeout",
-            channel=self._address.name,
-            message_id=wire.id,
+    def _never_left(self, wire: Wire) -> UnimsgError:
+        if not self.is_open:
+            return self._rejected(wire, "not sent: its broker did not answer in time")
+        return self._rejected(
+            wire,
+            "not sent before its deadline: earlier messages still wait for the broker's confirmation; send slower, or "
+            "give it a longer timeout",
         )
 
-    def _unconfirmed(self, wire: Wire, error: Exception) -> PublishError:
+    def _not_made(self, wire: Wire, error: BaseException) -> UnimsgError:
+        """What is wrong with the channel is told as it is; that its broker cannot be reached is one of this message."""
+        if isinstance(error, UnimsgError) and not isinstance(error, ConnectError):
+            return error
+        rejected = self._rejected(wire, f"not sent: {str(error) or 'its broker did not answer in time'}")
+        rejected.__cause__ = error
+        return rejected
+
+    def _rejected(self, wire: Wire, why: str) -> UnimsgError:
+        name = self._address.name
+        return PublishRejected(f"{self._adapter.broker}: {name}: {why}", channel=name, message_id=wire.id)
+
+    def _unconfirmed(self, wire: Wire, error: Exception) -> UnimsgError:
         unconfirmed = PublishUnconfirmed(
             f"{self._adapter.broker}: {self._address.name}: {type(error).__name__} while sending",
             channel=self._address.name,

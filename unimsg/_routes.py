@@ -1,6 +1,5 @@
 """Where a declared channel lives: its broker, its address there, and how its messages are made."""
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from unimsg._publisher import Publisher
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Address, Kind, Wanted, Wire
 from unimsg.channel import Channel
-from unimsg.errors import BusClosed, CapabilityError, ConfigurationError, ConnectError, EncodeError, PublishRejected
+from unimsg.errors import CapabilityError, ConfigurationError, EncodeError
 
 if TYPE_CHECKING:
     from unimsg.config import Settings
@@ -43,8 +42,7 @@ class Route:
             )
         self._time = f"{self.prefix}time"
         self._attributes: dict[tuple[str, str, str], dict[str, str]] = {}
-        self._publisher: Publisher | None = None
-        self._opening: asyncio.Task[Publisher] | None = None
+        self.publisher = Publisher(broker.adapter, self.address, self._make)
 
     def subscription(self, name: str | None) -> Address:
         """The address that a handler reads."""
@@ -88,53 +86,9 @@ class Route:
             travelling.update(headers)
         return Wire(id or new_id(), data, travelling, key)
 
-    async def publisher(self, timeout: float, message_id: str) -> Publisher:
-        """What sends to this channel, which exists when it is handed out.
-
-        Raises:
-            PublishRejected: the broker cannot be reached: nothing was sent.
-            BusClosed: closed while this waited: nothing was sent.
-            TopologyError, CapabilityError, PermissionDenied: as `Adapter.ensure`.
-        """
-        if self._opening is None or (self._opening.done() and self._publisher is None):
-            self._opening = asyncio.create_task(self._open())
-        try:
-            async with asyncio.timeout(timeout):
-                # Shared, so that concurrent first messages go on in the order in which they came.
-                return await self._opened(self._opening)
-        except (ConnectError, TimeoutError) as error:
-            raise PublishRejected(
-                f"{self.channel.name}: not sent: {str(error) or 'its broker did not answer in time'}",
-                channel=self.channel.name,
-                message_id=message_id,
-            ) from error
-
-    async def aclose(self) -> None:
-        """Waits until every message has its outcome."""
-        if self._opening is not None and not self._opening.done():
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
-        if self._publisher is not None:
-            await self._publisher.drain()
-
-    async def _opened(self, opening: asyncio.Task[Publisher]) -> Publisher:
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            if opening.cancelled():
-                raise BusClosed(f"{self.channel.name}: not sent: the bus was closed") from None
-            raise
-
-    async def _open(self) -> Publisher:
+    async def _make(self) -> None:
         await self.broker.connect()
         await self.broker.preparation.prepare(self.address, self.wanted, timeout=OPEN_TIMEOUT)
-        self._publisher = Publisher(self.broker.adapter, self.address)
-        return self._publisher
-
-    @property
-    def open_publisher(self) -> Publisher | None:
-        """The publisher, if one was handed out before."""
-        return self._publisher
 
     def _key(self, body: object, key: str | None) -> str | None:
         channel = self.channel

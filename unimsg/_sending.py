@@ -104,7 +104,6 @@ async def confirmed(route: Route, wire: Wire, timeout: float) -> None:
 
     Raises: as `Sender.send`.
     """
-    publisher = route.open_publisher or await route.publisher(timeout, wire.id)
-    outcome = await publisher.submit(wire, timeout)
+    outcome = await route.publisher.submit(wire, timeout)
     if outcome is not None:
         raise outcome

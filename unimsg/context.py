@@ -98,10 +98,7 @@ class Context(OneWay, Generic[State]):
         if len(held) == 1:
             await confirmed(*held[0])
             return
-        publishers = [
-            (route.open_publisher or await route.publisher(timeout, wire.id)) for route, wire, timeout in held
-        ]
-        futures = [p.submit(wire, timeout) for p, (_, wire, timeout) in zip(publishers, held, strict=True)]
+        futures = [route.publisher.submit(wire, timeout) for route, wire, timeout in held]
         outcomes = [await future for future in futures]
         for outcome in outcomes:
             if outcome is not None:
