@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
@@ -83,12 +82,23 @@ class Consumer:
         self._lanes: Lanes[Work] = Lanes(concurrency)
         self.settlements = Settlements()
         self._workers: dict[_Worker, None] = {}
-        self._failed: dict[Delivery, tuple[Receiver, asyncio.TimerHandle]] = {}
         self._epochs: set[Epoch] = set()
         self._receiver: Receiver | None = None
         self._intake: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._threads = 0
+        """Of `def` handlers that were told to stop, and run on."""
         self._stopping = False
+
+    @property
+    def overdue(self) -> int:
+        """Handlers that go on though they were told to stop a while ago: each has a slot for good."""
+        late = monotonic() - CANCELLED_WITHIN
+        return sum(worker.delivery is not None and worker.deadline < late for worker in self._workers) + self._threads
+
+    @property
+    def concurrency(self) -> int:
+        return self._concurrency
 
     @property
     def live(self) -> bool:
@@ -116,7 +126,6 @@ class Consumer:
         if not self._address.ordered:  # of an ordered one, a key may still run here: closing gives it back in order
             for delivery, its_receiver in self._lanes.shed(lambda _: True):
                 self.settlements.add(its_receiver, "release", delivery)
-        self._release_failed(lambda _: True)
         await self._finish_workers(self._grace)
         await self.settlements.drain()
         await receiver.aclose()
@@ -174,10 +183,8 @@ class Consumer:
         if delivery.epoch not in self._epochs:
             self._epochs.add(delivery.epoch)
             delivery.epoch.on_drain(lambda: self._drained(delivery.epoch))
-        key: object = None
-        if self._address.ordered:  # what has no key, from a foreign sender, keeps its own lane, to be held in place
-            key = delivery.wire.key if delivery.wire.key is not None else delivery
-        self._lanes.put(key, (delivery, receiver))
+        key = delivery.wire.key if self._address.ordered else None
+        self._lanes.put(delivery if key is None else key, (delivery, receiver))  # a lane of its own: it can be parked
 
     def _drained(self, epoch: Epoch) -> None:
         """Called when an epoch ends or is about to: nothing of it is started any more; what runs may end, and if the
@@ -185,7 +192,6 @@ class Consumer:
         self._epochs.discard(epoch)
         for delivery, receiver in self._lanes.shed(lambda work: work[0].epoch is epoch):
             self.settlements.add(receiver, "release", delivery)
-        self._release_failed(lambda delivery: delivery.epoch is epoch)
         self._start_workers()
         if not epoch.over:
             asyncio.get_running_loop().call_later(self._grace, self._cancel_late, epoch)
@@ -267,23 +273,23 @@ class Consumer:
         """A thread cannot be stopped: its key stays held here until it ends, whatever becomes of the message."""
         delivery, receiver = lane.head
         log.warning("%s: message %s: its thread cannot be stopped and runs on", self.name, shown(delivery.wire.id))
-        in_place = self._address.ordered and not delivery.epoch.draining
         if cause == "timeout":
             self._note_failure(delivery, self._late())
-        if cause == "timeout" and not in_place and not self._stopping:
-            self._release_later(delivery, receiver)
-        elif not in_place:
+        goes_back = delivery.epoch.draining or (cause == "stop" and not self._address.ordered)
+        if goes_back:
             self.settlements.add(receiver, "release", delivery)
 
         def ended(thread: asyncio.Future[None]) -> None:
+            self._threads -= 1
             if not thread.cancelled():
                 thread.exception()  # ignored with the result
-            if in_place and not self._stopping:
-                self._try_again(lane)
-            else:
+            if goes_back or self._stopping:
                 self._lanes.finish(lane)
+            else:
+                self._try_again(lane)
             self._start_workers()
 
+        self._threads += 1
         running.thread.add_done_callback(ended)
 
     def _late(self) -> TimeoutError:
@@ -294,20 +300,14 @@ class Consumer:
         self._try_again(lane)
 
     def _try_again(self, lane: Lane[Work]) -> None:
-        """Unordered: released after a second. Ordered: its key waits a second in place, and other keys go on."""
-        delivery, receiver = lane.head
+        """After a second, in place: it stays unsettled, and others go on. Giving it back to the broker would count
+        against RabbitMQ's delivery limit, which is there for processes that die."""
+        delivery, _ = lane.head
         if delivery.epoch.draining or (self._stopping and not self._address.ordered):
             self._settle(lane, "release")
-        elif self._address.ordered:
+        else:
             self._lanes.park(lane)
             asyncio.get_running_loop().call_later(FAILED_AGAIN_AFTER, self._wake, lane, lane.head)
-        else:
-            self._release_later(delivery, receiver)
-            self._lanes.finish(lane)
-
-    def _release_later(self, delivery: Delivery, receiver: Receiver) -> None:
-        timer = asyncio.get_running_loop().call_later(FAILED_AGAIN_AFTER, self._release_after, delivery)
-        self._failed[delivery] = receiver, timer
 
     def _note_failure(self, delivery: Delivery, error: BaseException) -> None:
         id, kind = delivery.wire.id, type(error).__name__
@@ -320,16 +320,6 @@ class Consumer:
     def _wake(self, lane: Lane[Work], work: Work) -> None:
         self._lanes.wake(lane, work)
         self._start_workers()
-
-    def _release_after(self, delivery: Delivery) -> None:
-        receiver, _ = self._failed.pop(delivery)
-        self.settlements.add(receiver, "release", delivery)
-
-    def _release_failed(self, wanted: Callable[[Delivery], bool]) -> None:
-        for delivery in [delivery for delivery in self._failed if wanted(delivery)]:
-            receiver, timer = self._failed.pop(delivery)
-            timer.cancel()
-            self.settlements.add(receiver, "release", delivery)
 
     # -- deadlines and the end
 

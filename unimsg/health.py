@@ -49,6 +49,9 @@ def examine(brokers: Iterable[Broker], consumers: Sequence[Consumer], *, durable
             blocking.append(f"{consumer.name}: {consumer.problem}")
         if consumer.settlements.problem is not None:
             blocking.append(f"{consumer.name}: {consumer.settlements.problem}")
+        if (overdue := consumer.overdue) > 0:
+            full = blocking if overdue >= consumer.concurrency else failing
+            full.append(f"{consumer.name}: {overdue} of {consumer.concurrency} handlers do not end at their timeout")
         failing += _of_messages(consumer)
     live = draining or all(consumer.live for consumer in consumers)
     return Health(live, not blocking, [*blocking, *failing])

@@ -6,6 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from unimsg.adapter import Delivery, ReceiverClosed
 
+MAX_BYTES = 32 * 1024 * 1024
+"""Bytes of bodies handed out at most: twice the largest that is decoded, so that one that waits for its next try does
+not keep all others out."""
+
 
 class Mailbox:
     """Deliveries waiting, and those handed out and unsettled, of which there are never more than `limit`.
@@ -15,7 +19,7 @@ class Mailbox:
     the epoch gives them back. One caller of `get` at a time.
     """
 
-    def __init__(self, limit: int, *, max_bytes: int = 16 * 1024 * 1024) -> None:
+    def __init__(self, limit: int, *, max_bytes: int = MAX_BYTES) -> None:
         self.limit = limit
         self._max_bytes = max_bytes
         self._waiting: deque[Delivery] = deque()

@@ -10,7 +10,7 @@ from google.pubsub_v1 import types
 
 from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Kind, Receiver, ReceiverHealth, SettlementLost
 from unimsg.errors import UnimsgError
-from unimsg.mailbox import Mailbox
+from unimsg.mailbox import MAX_BYTES, Mailbox
 from unimsg_pubsub import errors, wire
 from unimsg_pubsub.leases import Leases, tokens
 from unimsg_pubsub.link import Link
@@ -20,7 +20,7 @@ from unimsg_pubsub.topology import Topology
 
 log = logging.getLogger("unimsg.pubsub")
 
-MOST_BYTES = 16 * 1024 * 1024
+MOST_BYTES = MAX_BYTES
 """Bodies held at a time: as in the mailbox."""
 ACK_TIME = 10.0
 BACK_TIME = 2.0

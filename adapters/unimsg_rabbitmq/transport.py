@@ -188,6 +188,8 @@ class FrameReader(asyncio.StreamReader):
         if self.lost.done():
             return
         self.lost.set_result(text)
+        self.blocked = None
+        self.unblocked.set()  # who waits to write finds the connection lost, and gets another
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             channel.events.on_close(code, text)
