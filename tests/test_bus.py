@@ -554,3 +554,10 @@ async def test_memory_that_was_chosen_is_no_reason_to_warn(
     async with unimsg.connect(**more) as bus:
         assert (await bus.health()).as_dict() == {"live": True, "ready": True, "problems": []}
     assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0])
+async def test_a_timeout_that_leaves_no_time_is_refused(timeout: float) -> None:
+    async with unimsg.connect(url="memory://") as bus:
+        with pytest.raises(ValueError, match="timeout must be more than 0 seconds"):
+            await bus.send(numbers, 1, timeout=timeout)

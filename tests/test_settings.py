@@ -383,3 +383,8 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings(url="memory://").topology = "off"
+
+
+def test_a_misspelt_url_of_a_broker_has_a_suggestion() -> None:
+    with pytest.raises(ConfigurationError, match=r"urll: unknown option; did you mean url\?"):
+        Settings(brokers={"default": {"urll": "memory://"}})  # type: ignore[dict-item]  # as a file has it

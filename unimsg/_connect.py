@@ -12,8 +12,8 @@ from unimsg._brokers import Brokers
 from unimsg._consumer import Consumer
 from unimsg._handling import Attempt
 from unimsg._routes import Route, Routes
+from unimsg._suggestion import suggestion
 from unimsg.bus import Bus
-from unimsg.errors import ConfigurationError
 from unimsg.health import Health, examine
 from unimsg.service import Handler, Service, refuse_second
 
@@ -180,10 +180,8 @@ async def _all(coroutines: Any) -> None:  # an iterable of coroutines of any res
 
 
 def _check_handler_names(settings: "Settings", handlers: Sequence[Handler]) -> None:
-    """A shared file may configure handlers of other programs, so only what is all but one of ours is a mistake."""
-    from difflib import get_close_matches  # slow to import, and only needed with such a table
-
+    """A warning, no error: a shared file may configure handlers of other programs, with names much like ours."""
     names = [handler.source for handler in handlers]
     for name in settings.handlers:
-        if name not in names and (close := get_close_matches(name, names, n=1, cutoff=0.9)):
-            raise ConfigurationError(f"handlers.{name} is no handler of these services; did you mean {close[0]}?")
+        if name not in names and "did you mean" in (hint := suggestion(name, names)):
+            log.warning("handlers.%s of the configuration is no handler of these services%s", name, hint)

@@ -315,7 +315,10 @@ class Consumer:
         self.failures[id] = Failure(known.count + 1 if known else 1, kind, monotonic())
         while len(self.failures) > REMEMBERED_FAILURES:
             self.failures.popitem(last=False)
-        log.error("%s: message %s failed and will be handled again", self.name, shown(id), exc_info=error)
+        if known is None:
+            log.error("%s: message %s failed and will be handled again", self.name, shown(id), exc_info=error)
+        else:  # its traceback once is enough: it may fail every second
+            log.error("%s: message %s failed %d times: %s", self.name, shown(id), known.count + 1, kind)
 
     def _wake(self, lane: Lane[Work], work: Work) -> None:
         self._lanes.wake(lane, work)

@@ -67,6 +67,7 @@ class OneWay(ABC):
         """See `Sender.send`."""
         if not isinstance(channel, Queue):
             raise TypeError(f"send() takes a Queue, not {channel!r}: publish() to a Topic")
+        _check_timeout(timeout)
         route, wire = self._message(channel, body, key, id, headers)
         await self._post(route, wire, timeout)
         return wire.id
@@ -84,6 +85,7 @@ class OneWay(ABC):
         """See `Sender.publish`."""
         if not isinstance(channel, Topic):
             raise TypeError(f"publish() takes a Topic, not {channel!r}: send() to a Queue")
+        _check_timeout(timeout)
         route, wire = self._message(channel, body, key, id, headers)
         await self._post(route, wire, timeout)
         return wire.id
@@ -97,6 +99,11 @@ class OneWay(ABC):
     @abstractmethod
     async def _post(self, route: Route, wire: Wire, timeout: float) -> None:
         """Sends it, or keeps it to be sent."""
+
+
+def _check_timeout(timeout: float) -> None:
+    if not timeout > 0:
+        raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
 
 
 async def confirmed(route: Route, wire: Wire, timeout: float) -> None:

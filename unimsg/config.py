@@ -50,6 +50,15 @@ class BrokerSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
+    def _url_is_not_misspelt(cls, values: Any) -> Any:  # what pydantic was given
+        if isinstance(values, dict) and "url" not in values:
+            for key in values:
+                if "did you mean" in (hint := suggestion(str(key), ["url"])):
+                    raise ValueError(f"{key}: unknown option{hint}")
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
     def _take_password_out_of_url(cls, values: Any) -> Any:  # what pydantic was given
         if isinstance(values, dict) and isinstance(values.get("url"), str):
             url, password = split_password(values["url"])

@@ -62,7 +62,8 @@ def connect_failure(
     if head and head[:1] not in b"\x01\x02\x03\x08":
         return ConnectError(f"{where} does not speak AMQP 0-9-1: is it RabbitMQ's port?", reason="protocol")
     if isinstance(error, OSError) and not isinstance(error, aiormq.AMQPError) and not head:
-        return ConnectError(f"RabbitMQ at {where} cannot be reached: {error.strerror or error}", reason="refused")
+        text = f"RabbitMQ at {where} cannot be reached: {error.strerror or error}"
+        return ConnectError(f"{text}; is the broker up, is the port right?", reason="refused")
     return ConnectError(f"RabbitMQ at {where} did not complete the handshake: {error}", reason="protocol")
 
 
