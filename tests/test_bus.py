@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from memory_like import Tea
@@ -561,3 +561,59 @@ async def test_a_timeout_that_leaves_no_time_is_refused(timeout: float) -> None:
     async with unimsg.connect(url="memory://") as bus:
         with pytest.raises(ValueError, match="timeout must be more than 0 seconds"):
             await bus.send(numbers, 1, timeout=timeout)
+
+
+class SlowToStore(MemoryAdapter):
+    """Takes a while to make a channel, and confirms nothing in time; keeps what it was given, in order."""
+
+    given: ClassVar[list[int]] = []
+    confirms = True
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        await asyncio.sleep(0.4)
+        await super().ensure(address, wanted, timeout=timeout)
+
+    async def send(
+        self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
+    ) -> Sequence[PublishError | None]:
+        self.given.extend(int(wire.body) for wire in messages)
+        if self.confirms:
+            return await super().send(address, messages, timeout=timeout)
+        await asyncio.sleep(timeout)
+        return [PublishUnconfirmed("no answer", channel=address.name, message_id=wire.id) for wire in messages]
+
+
+async def test_what_is_sent_while_a_channel_is_being_made_keeps_its_order(serve: Serve) -> None:
+    SlowToStore.given.clear()
+    async with unimsg.connect(url=serve("storing", SlowToStore)) as bus:
+        sends = []
+        made = monotonic() + 0.6
+        while monotonic() < made:  # a send in each turn of the loop, before, at and after the moment of its making
+            sends.append(asyncio.create_task(bus.send(ordered, len(sends), key="k")))
+            await asyncio.sleep(0)
+        await asyncio.gather(*sends)
+    assert SlowToStore.given == list(range(len(sends)))
+
+
+async def test_making_the_channel_and_sending_share_one_deadline(serve: Serve) -> None:
+    class NeverConfirms(SlowToStore):
+        confirms = False
+
+    async with unimsg.connect(url=serve("storing", NeverConfirms)) as bus:
+        begin = monotonic()
+        with pytest.raises(PublishUnconfirmed):
+            await bus.send(numbers, 1, timeout=0.6)
+        assert monotonic() - begin < 0.9
+
+
+async def test_a_pipeline_that_outlives_its_bus_sends_nothing_and_says_so() -> None:
+    async with unimsg.connect(url="memory://") as bus:
+        await bus.send(numbers, 1)
+        pipeline = bus.pipeline()
+        sender = await pipeline.__aenter__()
+        route = bus._route(numbers)
+        wire = route.wire(2, source="client")
+    with pytest.raises(BusClosed):
+        await sender.send(numbers, 3)
+    assert isinstance(await route.publisher.submit(wire, 1.0), BusClosed)
+    await pipeline.__aexit__(None, None, None)

@@ -62,7 +62,8 @@ def test_topics_of_addresses() -> None:
     [
         (kafka.MessageSizeTooLargeError(), MessageTooLarge),
         (kafka.InvalidTimestampError(), Refused),
-        (kafka.UnknownError(), Refused),
+        (kafka.for_code(87)(), Refused),
+        (kafka.UnknownError(), PublishUnconfirmed),
         (kafka.TopicAuthorizationFailedError("t"), PublishForbidden),
         (kafka.ClusterAuthorizationFailedError(), PublishForbidden),
         (kafka.UnknownTopicOrPartitionError("t"), Unroutable),

@@ -51,18 +51,29 @@ def run(*services: Service[Any], url: str | None = None, settings: "Settings | N
 
 
 async def _run(services: Sequence[Service[Any]], url: str | None, settings: "Settings | None") -> None:
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    started = False
+
+    def on_signal() -> None:
+        stop.set()
+        for number in SIGNALS:  # a second one ends the process at once
+            loop.remove_signal_handler(number)
+        if not started and main is not None:
+            main.cancel()
+
     for number in SIGNALS:
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends asyncio.run by itself
-            loop.add_signal_handler(number, stop.set)
-    async with connect(*services, url=url, settings=settings):
-        sources = (handler.source for service in services for handler in service.handlers)
-        log.info("running: %s", ", ".join(sources))
-        await stop.wait()
-        log.info("draining; a second signal ends the process at once")
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, on_signal)
+    try:
+        async with connect(*services, url=url, settings=settings):
+            started = True
+            log.info("running: %s", ", ".join(h.source for service in services for h in service.handlers))
+            await stop.wait()
+            log.info("draining; a second signal ends the process at once")
+    except asyncio.CancelledError:
+        if started or not stop.is_set():
+            raise
 
 
 @asynccontextmanager

@@ -97,6 +97,11 @@ class Consumer:
         return sum(worker.delivery is not None and worker.deadline < late for worker in self._workers) + self._threads
 
     @property
+    def choked(self) -> bool:
+        """Whether failing messages, and those behind them, are all that it may hold: nothing else comes in."""
+        return self._lanes.parked > 0 and self._lanes.held >= self._prefetch
+
+    @property
     def concurrency(self) -> int:
         return self._concurrency
 
@@ -166,7 +171,7 @@ class Consumer:
         """Its channel was deleted: make it again if that is ours to do, else wait until somebody does."""
         log.error("%s: its channel was deleted: %s", self.name, error)
         await old.aclose()
-        backoff = Backoff()
+        backoff = Backoff(most=10.0)
         while True:
             self._broker.preparation.forget(self._address)
             try:
@@ -174,6 +179,10 @@ class Consumer:
             except (UnimsgError, TimeoutError) as again:
                 self.problem = f"its channel was deleted, and opening it again fails: {again}"
                 log.warning("%s: %s", self.name, self.problem)
+                await asyncio.sleep(backoff.next())
+            except Exception as again:  # a bug of an adapter must not end the consumer silently
+                self.problem = f"its channel was deleted, and opening it again fails: {type(again).__name__}"
+                log.exception("%s: opening its channel again failed", self.name)
                 await asyncio.sleep(backoff.next())
             else:
                 self.problem = None

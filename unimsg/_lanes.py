@@ -40,6 +40,16 @@ class Lanes(Generic[Item]):
         self._ready: deque[Lane[Item]] = deque()
 
     @property
+    def held(self) -> int:
+        """How many items are in keyed lanes."""
+        return sum(len(lane.items) for lane in self._lanes.values())
+
+    @property
+    def parked(self) -> int:
+        """How many lanes wait for the next try of their head."""
+        return sum(lane.state is _State.PARKED for lane in self._lanes.values())
+
+    @property
     def can_start(self) -> bool:
         return self._free > 0 and bool(self._ready)
 

@@ -57,7 +57,7 @@ class Pipeline(OneWay):
             await self._wait()
         self._unconfirmed += 1
         outcome = route.publisher.submit(wire, timeout)
-        if not route.publisher.is_open:
+        if outcome.done() or not route.publisher.is_open:
             await self._opened(route, outcome)
         outcome.add_done_callback(self._done)
         self._accepted += 1
@@ -65,14 +65,14 @@ class Pipeline(OneWay):
             await asyncio.sleep(0)  # lets go out what was accepted, while the caller makes more; and others run
 
     async def _opened(self, route: Route, outcome: Outcome) -> None:
-        """Of the first messages to a channel the caller hears at once that it cannot be made."""
+        """The caller hears at once that the channel cannot be made, or that the bus was closed."""
         try:
             await route.publisher.made(outcome)
         except asyncio.CancelledError:
             outcome.add_done_callback(self._done)
             raise
-        made = route.publisher.is_open
-        if not made and outcome.done() and (error := outcome.result()) is not None:
+        error = outcome.result() if outcome.done() else None
+        if error is not None and not (route.publisher.is_open and isinstance(error, PublishError)):
             self._leave()
             raise error
 

@@ -36,6 +36,7 @@ class Publisher:
         self._waiting: deque[tuple[Wire, float, Outcome]] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._gathering = False
+        self._closed = False
         self._watch: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -46,6 +47,9 @@ class Publisher:
         kept the channel from being made.
         """
         outcome: Outcome = self._loop.create_future()
+        if self._closed:
+            outcome.set_result(BusClosed(f"{self._address.name}: not sent: the bus was closed"))
+            return outcome
         deadline = self._loop.time() + timeout
         self._waiting.append((wire, deadline, outcome))
         self._watch_until(deadline)  # it may have to wait in here
@@ -63,6 +67,7 @@ class Publisher:
 
     async def aclose(self) -> None:
         """Returns when every message submitted before has its outcome. A channel that is not made by now never is."""
+        self._closed = True
         if self._making is not None:
             self._making.cancel()
             await asyncio.wait([self._making])

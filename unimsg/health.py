@@ -49,6 +49,8 @@ def examine(brokers: Iterable[Broker], consumers: Sequence[Consumer], *, durable
             blocking.append(f"{consumer.name}: {consumer.problem}")
         if consumer.settlements.problem is not None:
             blocking.append(f"{consumer.name}: {consumer.settlements.problem}")
+        if consumer.choked:
+            blocking.append(f"{consumer.name}: failing messages and those behind them are all that prefetch allows")
         if (overdue := consumer.overdue) > 0:
             full = blocking if overdue >= consumer.concurrency else failing
             full.append(f"{consumer.name}: {overdue} of {consumer.concurrency} handlers do not end at their timeout")

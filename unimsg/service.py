@@ -124,7 +124,8 @@ class Service(Generic[State]):
         It takes `(body)` or `(body, context)` and is `async def`, or `def` for `(body)` alone, which then runs in a
         thread. `subscription`, of a topic: the durable reader's name, the service's unless given. `concurrency`: how
         many messages it handles at once in this process, of one key never more than one. `timeout`: seconds after
-        which it is cancelled, which is a failure of the handler.
+        which it is cancelled, which is a failure of the handler. The thread of a `def` handler cannot be cancelled: its
+        message and its slot stay held until it ends, and so does the process at its exit.
 
         Raises:
             ConfigurationError: wrong parameters, or another handler reads the same.

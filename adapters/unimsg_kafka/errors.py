@@ -65,11 +65,25 @@ _LOGIN = (
 _TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 
 
+class InvalidRecord(kafka.BrokerResponseError):  # type: ignore[misc]  # aiokafka is untyped
+    """A record that the topic does not take, as one without key where it is compacted."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+    description = "the broker's validation failed"
+
+
+# aiokafka 0.14 does not know this code and makes it UnknownError, which is also what a broker answers when it does not
+# know itself what became of a batch.
+kafka.kafka_errors.setdefault(InvalidRecord.errno, InvalidRecord)
+
+
 def is_refusal(error: BaseException) -> bool:
-    """Whether the broker itself answered that it stores nothing of the batch. `UnknownError` is one: aiokafka makes it
-    of every code that it does not know, such as 87, INVALID_RECORD."""
+    """Whether the broker itself answered that it stores nothing of the batch."""
     return (
-        isinstance(error, kafka.BrokerResponseError) and not error.retriable and not isinstance(error, STALE_PRODUCER)
+        isinstance(error, kafka.BrokerResponseError)
+        and not error.retriable
+        and not isinstance(error, (*STALE_PRODUCER, kafka.UnknownError))
     )
 
 

@@ -39,6 +39,11 @@ class Lane:
         self._looking = False
         self._most = _ALL  # messages in a batch: halved by a refusal, doubled by a success
 
+    @property
+    def stands(self) -> bool:
+        """Whether something waits and nothing is on its way."""
+        return bool(self.queue) and self._in_flight is None
+
     def pump(self) -> None:
         """Sends the next batch, if none is in flight."""
         if self._in_flight is not None or not self.queue:

@@ -239,10 +239,13 @@ class Route:
                 publisher.problem = f"cannot send to {self.topic}: {describe(error)}"
                 await asyncio.sleep(backoff.next())
             else:
-                publisher.problem = None
                 for lane in self.lanes:
                     lane.pump()
-                return
+                if not any(lane.stands for lane in self.lanes):
+                    publisher.problem = None
+                    return
+                # The producer did not take it, as when partitions were added that it has not heard of yet.
+                await asyncio.sleep(backoff.next())
 
     def _open(self, topic: Topic) -> None:
         self.codec = _CODECS[self.publisher.compressions.get(self.topic)]

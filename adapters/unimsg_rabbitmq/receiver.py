@@ -35,6 +35,8 @@ from unimsg_rabbitmq.wire import deliveries_before, wire_of
 
 log = logging.getLogger(__name__)
 OPEN_TIMEOUT = 30.0
+MOST_PREFETCH = 65_535
+"""AMQP has 16 bits for it; the mailbox keeps the limit that was asked for."""
 MISSING_FOR = 3.0
 """Seconds that a queue must stay away to count as deleted: one that is made anew at once is received from again."""
 
@@ -219,7 +221,7 @@ class _Session(ChannelEvents):
         if inbox:
             for queue in queues:
                 await answered(channel.queue_declare(queue, durable=True, arguments={**INBOX_ARGUMENTS}))
-        await answered(channel.basic_qos(prefetch_count=prefetch))  # of each consumer
+        await answered(channel.basic_qos(prefetch_count=min(prefetch, MOST_PREFETCH)))  # of each consumer
         for queue in queues:
             rank = priority(queue)
             arguments: FieldTable | None = None if rank is None else {"x-priority": rank}
