@@ -107,7 +107,7 @@ async def test_what_goes_back_keeps_its_order(stage: Stage) -> None:
         assert bodies == sorted(bodies), f"key {key} came back as {bodies}"
 
 
-@guarantee("G10", needs=("stall",))
+@guarantee("G10", needs=("stall", "cut"))
 async def test_closing_is_bounded_when_the_broker_is_dead(stage: Stage) -> None:
     """With a broker that does not answer any more, `aclose` returns within its deadline and raises nothing."""
     network = await stage.network()
