@@ -63,6 +63,7 @@ ENTRIES: Mapping[str, tuple[Entry, ...]] = {
             Group.FASTSTREAM,
             "benchmarks.faststream_kafka:FastStreamKafkaBatch",
             CONSUMING,
+            {Row.CONSUME_1: 0.4, Row.CONSUME_50: 0.4},
         ),
         Entry(
             "FastStream, auto commit",
