@@ -1,6 +1,10 @@
 """A message: what is checked before it is sent, what a receiver sees, and what a foreign sender cannot break."""
 
+import os
+import random
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -354,3 +358,27 @@ def test_a_shown_id_is_one_short_line(id: str) -> None:
     text = shown(id)
     assert text.isprintable()
     assert len(text) <= 1300
+
+
+def test_new_ids_differ_in_programs_that_seed_random_alike() -> None:
+    random.seed(42)
+    first = [new_id()[15:] for _ in range(100)]
+    random.seed(42)
+    second = [new_id()[15:] for _ in range(100)]
+    assert not set(first) & set(second)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_new_ids_differ_in_a_forked_process() -> None:
+    code = """
+import os
+from unimsg._message import new_id
+if os.fork() == 0:
+    print(new_id()[15:], flush=True)
+    os._exit(0)
+os.wait()
+print(new_id()[15:])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    child, parent = done.stdout.split()
+    assert child != parent

@@ -1,5 +1,6 @@
 """A message: what users see of it, what is checked before it is sent, and its form on the wire (CloudEvents 1.0)."""
 
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
-from random import getrandbits
+from random import Random
 from typing import Generic, Literal, TypeVar, get_args
 
 from unimsg.adapter import Wire
@@ -28,6 +29,10 @@ MAX_KEY = 255
 CONTENT_TYPE = "content-type"
 
 _NODE = (1 << 48) - 1
+# Our own: programs seed the shared one, and two that do so alike would make equal ids. A forked process starts anew.
+_random = Random()  # noqa: S311  # ids are unique, and no secret
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_random.seed)
 _HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _ID = re.compile(r"[\x20-\x7e]{1,128}")
 _RESERVED = ("ce-", "ce_", "unimsg-", "x-", "goog", "amq.")
@@ -106,7 +111,7 @@ def now() -> str:
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): ordered by time, so that stores and people can sort by it. Unique, and no secret."""
-    bits = getrandbits(74)
+    bits = _random.getrandbits(74)
     return (
         f"{_at(time.time_ns() // 1_000_000)[1]}{bits >> 62:03x}-{0x8000 | bits >> 48 & 0x3FFF:04x}-{bits & _NODE:012x}"
     )
