@@ -171,7 +171,7 @@ class Consumer:
         """Its channel was deleted: make it again if that is ours to do, else wait until somebody does."""
         log.error("%s: its channel was deleted: %s", self.name, error)
         await old.aclose()
-        backoff = Backoff(most=10.0)
+        backoff = Backoff()
         while True:
             self._broker.preparation.forget(self._address)
             try:
