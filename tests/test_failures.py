@@ -607,3 +607,26 @@ async def test_threads_are_as_many_as_the_concurrency_and_end_with_the_service()
     await until(
         lambda: not [thread for thread in threading.enumerate() if thread.name in names], "the end of the threads"
     )
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_handler_that_cancels_its_own_task_fails_and_keeps_no_slot() -> None:
+    got: list[int] = []
+    cancels = True
+    service = Service("shop")
+
+    @service.handler(numbers, concurrency=1)
+    async def handle(body: int) -> None:
+        nonlocal cancels
+        if cancels:
+            cancels = False
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+        got.append(body)
+
+    async with unimsg.connect(service, url="memory://") as bus:
+        for number in range(3):
+            await bus.send(numbers, number)
+        await until(lambda: sorted(got) == [0, 1, 2], f"all three, not {got}")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Literal
 
@@ -191,7 +192,9 @@ class Consumer:
     def _admit(self, delivery: Delivery, receiver: Receiver) -> None:
         if delivery.epoch not in self._epochs:
             self._epochs.add(delivery.epoch)
-            delivery.epoch.on_drain(lambda: self._drained(delivery.epoch))
+            delivery.epoch.on_drain(
+                partial(self._drained, delivery.epoch)
+            )  # keeps no delivery alive, as a lambda would
         key = delivery.wire.key if self._address.ordered else None
         self._lanes.put(delivery if key is None else key, (delivery, receiver))  # a lane of its own: it can be parked
 
@@ -242,6 +245,9 @@ class Consumer:
             self._hold(lane, running, worker.cause or "timeout")  # a timeout of an `around`, if not of ours
         except asyncio.CancelledError:
             if _is_ended(worker):
+                # By the loop's end, or by its own handler: nobody can tell. The slot is free again, the message unsettled.
+                log.warning("%s: message %s: its task was cancelled by others", self.name, shown(delivery.wire.id))
+                self._try_again(lane)
                 raise
             if worker.cause == "stop":
                 self._give_back(lane)
