@@ -194,7 +194,7 @@ class Consumer:
             self._epochs.add(delivery.epoch)
             delivery.epoch.on_drain(
                 partial(self._drained, delivery.epoch)
-            )  # keeps no delivery alive, as a lambda would
+            )  # a lambda would keep this delivery
         key = delivery.wire.key if self._address.ordered else None
         self._lanes.put(delivery if key is None else key, (delivery, receiver))  # a lane of its own: it can be parked
 
@@ -245,7 +245,7 @@ class Consumer:
             self._hold(lane, running, worker.cause or "timeout")  # a timeout of an `around`, if not of ours
         except asyncio.CancelledError:
             if _is_ended(worker):
-                # By the loop's end, or by its own handler: nobody can tell. The slot is free again, the message unsettled.
+                # By the loop's end or by its own handler, nobody can tell: the slot is free, the message unsettled.
                 log.warning("%s: message %s: its task was cancelled by others", self.name, shown(delivery.wire.id))
                 self._try_again(lane)
                 raise
