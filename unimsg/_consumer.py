@@ -192,9 +192,7 @@ class Consumer:
     def _admit(self, delivery: Delivery, receiver: Receiver) -> None:
         if delivery.epoch not in self._epochs:
             self._epochs.add(delivery.epoch)
-            delivery.epoch.on_drain(
-                partial(self._drained, delivery.epoch)
-            )  # a lambda would keep this delivery
+            delivery.epoch.on_drain(partial(self._drained, delivery.epoch))  # a lambda would keep this delivery
         key = delivery.wire.key if self._address.ordered else None
         self._lanes.put(delivery if key is None else key, (delivery, receiver))  # a lane of its own: it can be parked
 
