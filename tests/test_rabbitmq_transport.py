@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import struct
 
 import pamqp.frame
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pamqp.body import ContentBody
@@ -17,6 +19,7 @@ from unimsg_rabbitmq.transport import (
     ack_frame,
     requeue_frame,
 )
+from unimsg_rabbitmq.wire import wire_of
 
 OURS, THEIRS = 3, 4
 
@@ -159,6 +162,30 @@ async def test_properties_that_cannot_be_read() -> None:
     broken = frame(header).replace(b"name", b"\xff\xfe\xff\xfe")
     reader.feed_data(frame(delivery(1)) + broken + frame(ContentBody(b"body")))
     assert seen.events == [("delivery", 1, None, b"body")]
+
+
+@pytest.mark.parametrize("depth", [50, 400, 490, 1000, 9000])
+async def test_headers_nested_without_end(depth: int) -> None:
+    """Arrays in arrays, as no program of ours writes them: the body arrives, and the connection lives."""
+    seen = Seen()
+    reader = reader_of(seen, asyncio.get_running_loop())
+    array = b""
+    for _ in range(depth):
+        array = b"A" + struct.pack(">I", len(array)) + array
+    table = b"\x04deep" + array
+    properties = struct.pack(">HHQHI", 60, 0, 4, 1 << 13, len(table)) + table
+    header = struct.pack(">BHI", 2, OURS, len(properties)) + properties + b"\xce"
+    reader.feed_data(frame(delivery(1)) + header + frame(ContentBody(b"body")) + content(delivery(2), "b"))
+    assert [event[-1] for event in seen.events] == [b"body", b""]
+
+
+@pytest.mark.parametrize("depth", [50, 400, 700, 5000])
+def test_a_header_nested_too_deeply_is_left_out_or_text(depth: int) -> None:
+    value: list[object] = []
+    for _ in range(depth):
+        value = [value]
+    read = wire_of(Basic.Properties(message_id="a", headers={"deep": value, "flat": "x"}), b"body")  # type: ignore[dict-item]  # nested lists
+    assert (read.id, read.body, read.headers["flat"]) == ("a", b"body", "x")
 
 
 def test_settlements_are_what_pamqp_writes() -> None:

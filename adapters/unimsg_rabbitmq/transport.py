@@ -230,9 +230,9 @@ class _Assembly:
             return False
         try:
             header = pamqp.frame.unmarshal(frame)[2]
-        except (PAMQPException, ValueError, OverflowError, OSError):
-            # Written by another program, with what pamqp cannot read (a name that is no UTF-8, a date beyond all
-            # calendars): the body is delivered without its properties, or it would come again for ever.
+        except Exception:  # noqa: BLE001  # whatever pamqp raises of bytes that others wrote
+            # A name that is no UTF-8, a date beyond all calendars, arrays without end: an error here would end the
+            # connection, again with each redelivery. The body is delivered without its properties.
             header = ContentHeader(body_size=struct.unpack_from(">Q", frame, FRAME.size + 4)[0])
         if isinstance(header, ContentHeader):
             self._header, self._missing, self._body = header, header.body_size, []

@@ -104,7 +104,7 @@ def _text(value: FieldValue) -> str | None:
         case dict() | list():
             try:
                 return json.dumps(value, default=_text)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, RecursionError):
                 return None
         case _:
             return None
