@@ -9,6 +9,7 @@ from unimsg.bus import Bus
 from unimsg.channel import Queue, Topic, message
 from unimsg.codecs import Codec
 from unimsg.context import Context
+from unimsg.dead_letters import DeadLetter
 from unimsg.errors import (
     AuthenticationError,
     BusClosed,
@@ -31,6 +32,7 @@ from unimsg.errors import (
     Unroutable,
 )
 from unimsg.health import Health
+from unimsg.retry import Reject, Retry, RetryAfter
 from unimsg.service import Service
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "Context",
+    "DeadLetter",
     "DecodeError",
     "EncodeError",
     "Health",
@@ -57,8 +60,11 @@ __all__ = [
     "PublishUnconfirmed",
     "Queue",
     "Refused",
+    "Reject",
     "RemoteError",
     "RequestTimeout",
+    "Retry",
+    "RetryAfter",
     "Sender",
     "Service",
     "Settings",

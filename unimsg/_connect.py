@@ -9,16 +9,17 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import Brokers
-from unimsg._consumer import Consumer
+from unimsg._consumer import Consumer, Limits
 from unimsg._handling import Attempt
 from unimsg._routes import Route, Routes
 from unimsg._suggestion import suggestion
 from unimsg.bus import Bus
 from unimsg.health import Health, examine
+from unimsg.retry import Retry
 from unimsg.service import Handler, Service, refuse_second
 
 if TYPE_CHECKING:
-    from unimsg.config import Settings
+    from unimsg.config import HandlerSettings, Settings
 
 log = logging.getLogger("unimsg")
 
@@ -149,9 +150,12 @@ class _Runtime:
             self._consumer(service, handler, states.get(id(service))) for service, handler in self._handlers
         ]
         await _all(consumer.start() for consumer in self._consumers)
+        for _, handler in self._handlers:
+            self._routes.get(handler.channel).delays.forward()
 
     async def drain(self) -> None:
         self._draining = True
+        await _all(route.delays.stop() for route in self._routes)
         await _all(consumer.stop() for consumer in self._consumers)
 
     async def aclose(self) -> None:
@@ -159,6 +163,7 @@ class _Runtime:
         self._closed = True
         with contextlib.suppress(TimeoutError):  # each message that waits has a deadline of its own, and its error
             async with asyncio.timeout(CLOSE_TIMEOUT):
+                await _all(route.delays.aclose() for route in self._routes)
                 await _all(route.publisher.aclose() for route in self._routes)
         await self._brokers.aclose(CLOSE_TIMEOUT)
 
@@ -172,14 +177,23 @@ class _Runtime:
             route.subscription(handler.subscription),
             route.wanted,
             Attempt(handler, route, self.bus(service.name), state, service.around, concurrency=concurrency),
-            concurrency=concurrency,
-            prefetch=configured.prefetch or max(2 * concurrency, 20),
-            timeout=configured.timeout or handler.timeout,
-            grace=service.grace,
+            limits=Limits(
+                concurrency=concurrency,
+                prefetch=configured.prefetch or max(2 * concurrency, 20),
+                timeout=configured.timeout or handler.timeout,
+                grace=service.grace,
+            ),
+            retry=_retry(configured, handler.retry or service.retry),
+            expose_errors=service.expose_errors,
         )
 
     def _examine(self) -> Health:
         return examine(self._brokers, self._consumers, durable=self._durable, draining=self._draining)
+
+
+def _retry(configured: "HandlerSettings", declared: Retry) -> Retry:
+    """The delays may be configured; which errors are final is known by the code alone."""
+    return declared if configured.retry is None else Retry(*configured.retry, final=declared.final)
 
 
 async def _all(coroutines: Any) -> None:  # an iterable of coroutines of any result

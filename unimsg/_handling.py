@@ -5,12 +5,15 @@ import contextvars
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from unimsg._message import CONTENT_TYPE
+from unimsg._message import CONTENT_TYPE, timestamp
 from unimsg._routes import Route
 from unimsg.adapter import Delivery
+from unimsg.channel import UnknownType
 from unimsg.context import Context
+from unimsg.errors import DecodeError
 from unimsg.service import Around, Handler
 
 if TYPE_CHECKING:
@@ -23,6 +26,14 @@ class StillRunning(BaseException):
 
     def __init__(self, thread: "asyncio.Future[None]") -> None:
         self.thread = thread
+
+
+class Undecodable(Exception):  # not told to users: it carries the error that is
+    """The body never reached the handler: no repetition can cure it."""
+
+    def __init__(self, error: DecodeError) -> None:
+        self.error = error
+        self.reason = "unknown-type" if isinstance(error, UnknownType) else "undecodable"
 
 
 class Attempt:
@@ -45,23 +56,39 @@ class Attempt:
         self._state = state
         self._around = tuple(around)
         self._identity = f"{handler.service}:{handler.source}"
+        self.name = f"{handler.service}:{getattr(handler.function, '__qualname__', '')}"
+        """For people who look at a dead letter."""
         self._type = f"{route.prefix}type"
+        self._expiry = f"{route.prefix}expirytime"
         self._needs_context = handler.takes_context or bool(around)
         self._threads: ThreadPoolExecutor | None = None
 
-    async def run(self, delivery: Delivery) -> None:
-        """Raises:
-        DecodeError: the body does not fit.
+    async def run(self, delivery: Delivery, number: int, *, last: bool) -> None:
+        """`number`: which attempt it is, from 1; `last`: none follows.
+
+        Raises:
+        Undecodable: the body does not fit.
         StillRunning: cancelled, and the handler's thread goes on.
         Exception: whatever the handler or an `around` raised; a PublishError if what it sent was not confirmed.
         """
         headers = delivery.wire.headers
-        body = self._route.channel.decode(headers.get(self._type), headers.get(CONTENT_TYPE), delivery.wire.body)
+        try:
+            body = self._route.channel.decode(headers.get(self._type), headers.get(CONTENT_TYPE), delivery.wire.body)
+        except DecodeError as error:
+            raise Undecodable(error) from None
         if not self._needs_context:
             await self._call(body, None)
             return
         context = Context[Any](
-            self._bus, self._route, self._identity, self._handler.subscription, delivery, body, self._state
+            self._bus,
+            self._route,
+            self._identity,
+            self._handler.subscription,
+            delivery,
+            body,
+            self._state,
+            attempt=number,
+            last_attempt=last,
         )
         handle = self._wrapped(context, lambda: self._call(body, context))
         try:
@@ -70,6 +97,11 @@ class Attempt:
             context._ended = True
         if context._held:
             await context._send_held()
+
+    def is_too_late(self, delivery: Delivery) -> bool:
+        """Whether nobody wants it handled any more."""
+        text = delivery.wire.headers.get(self._expiry)
+        return text is not None and (expiry := timestamp(text)) is not None and expiry <= datetime.now(UTC)
 
     def close(self) -> None:
         if self._threads is not None:

@@ -17,14 +17,16 @@ class _State(Enum):
 class Lane(Generic[Item]):
     """The items of one key, oldest first. The head is the one that runs or waits for its next try."""
 
-    __slots__ = ("items", "key", "state", "tries")
+    __slots__ = ("first_failed", "items", "key", "state", "tries")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.items: deque[Item] = deque()
         self.state = _State.READY
         self.tries = 0
-        """How often the head was tried in vain."""
+        """How often the head was tried in vain in here."""
+        self.first_failed: str | None = None
+        """When it was for the first time."""
 
     @property
     def head(self) -> Item:
@@ -79,13 +81,12 @@ class Lanes(Generic[Item]):
         """Its head is done with, whatever became of it."""
         self._free += 1
         lane.items.popleft()
-        lane.tries = 0
+        lane.tries, lane.first_failed = 0, None
         self._ready_or_gone(lane)
 
     def park(self, lane: Lane[Item]) -> None:
         """Its head stays and gives up its slot until `wake`."""
         self._free += 1
-        lane.tries += 1
         lane.state = _State.PARKED
 
     def wake(self, lane: Lane[Item], head: Item) -> None:
@@ -105,7 +106,11 @@ class Lanes(Generic[Item]):
                 (shed if unwanted(item) and not (running and item is head) else kept).append(item)
             lane.items = kept
             if lane.state is _State.PARKED and not (kept and kept[0] is head):
-                lane.state, lane.tries = _State.READY, 0  # what waited for its next try is gone
+                lane.state, lane.tries, lane.first_failed = (
+                    _State.READY,
+                    0,
+                    None,
+                )  # what waited for its next try is gone
                 self._ready.append(lane)
         self._ready = deque(lane for lane in self._ready if lane.items)
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.items}

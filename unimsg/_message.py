@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from random import Random
@@ -81,7 +81,7 @@ def read_message(wire: Wire, body: Read, prefix: str, *, type: str, kind: Kind, 
         type=headers.get(f"{prefix}type", type),
         kind=said_kind if said_kind in get_args(Kind) else kind,  # type: ignore[arg-type]  # one of the three, as tested
         source=headers.get(f"{prefix}source", ""),
-        time=_timestamp(headers.get(f"{prefix}time")) or datetime.now(UTC),
+        time=timestamp(headers.get(f"{prefix}time")) or datetime.now(UTC),
         key=wire.key,
         headers={
             name: value
@@ -92,7 +92,7 @@ def read_message(wire: Wire, body: Read, prefix: str, *, type: str, kind: Kind, 
         conversation_id=_id_or_none(headers.get(f"{prefix}correlationid")) or wire.id,
         causation_id=_id_or_none(headers.get(f"{prefix}causationid")),
         reply_to=headers.get(f"{prefix}replyto"),
-        expires=_timestamp(headers.get(f"{prefix}expirytime")),
+        expires=timestamp(headers.get(f"{prefix}expirytime")),
         raw=raw,
     )
 
@@ -107,6 +107,15 @@ def _at(millisecond: int) -> tuple[str, str]:
 def now() -> str:
     """The present time as a CloudEvents `time`."""
     return _at(time.time_ns() // 1_000_000)[0]
+
+
+def after(seconds: float) -> str:
+    """The time in so many seconds, as a CloudEvents timestamp."""
+    try:
+        moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        moment = datetime.max.replace(tzinfo=UTC)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def new_id() -> str:
@@ -195,7 +204,7 @@ def _id_or_none(text: str | None) -> str | None:
     return text if text is not None and _ID.fullmatch(text) else None
 
 
-def _timestamp(text: str | None) -> datetime | None:
+def timestamp(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:

@@ -48,9 +48,15 @@ class Pipeline(OneWay):
             log.error("%d messages of a pipeline were not confirmed, the first: %s", len(self._errors), self._errors[0])
 
     def _message(
-        self, channel: Channel[Any, Any], body: object, key: str | None, id: str | None, headers: Mapping[str, str]
+        self,
+        channel: Channel[Any, Any],
+        body: object,
+        key: str | None,
+        id: str | None,
+        headers: Mapping[str, str],
+        ttl: float | None,
     ) -> tuple[Route, Wire]:
-        return self._bus._message(channel, body, key, id, headers)
+        return self._bus._message(channel, body, key, id, headers, ttl)
 
     async def _post(self, route: Route, wire: Wire, timeout: float) -> None:
         while self._unconfirmed >= self._in_flight:
@@ -63,6 +69,13 @@ class Pipeline(OneWay):
         self._accepted += 1
         if self._accepted % self._stride == 0:
             await asyncio.sleep(0)  # lets go out what was accepted, while the caller makes more; and others run
+
+    async def _post_later(self, route: Route, wire: Wire, timeout: float, delay: float) -> None:
+        while self._unconfirmed >= self._in_flight:
+            await self._wait()
+        outcome = route.delays.submit(wire, timeout, delay)
+        self._unconfirmed += 1
+        outcome.add_done_callback(self._done)
 
     async def _opened(self, route: Route, outcome: Outcome) -> None:
         """The caller hears at once that the channel cannot be made, or that the bus was closed."""

@@ -23,13 +23,16 @@ class Publisher:
     """Everything that this process sends to one address, in the order in which it was submitted.
 
     `make` makes the channel exist. It runs when the first message is submitted, and again with a later one if it
-    failed; what is submitted meanwhile waits for it.
+    failed; what is submitted meanwhile waits for it. `delay`: seconds that the broker keeps each message back.
     """
 
-    def __init__(self, adapter: Adapter, address: Address, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self, adapter: Adapter, address: Address, make: Callable[[], Coroutine[Any, Any, None]], *, delay: float = 0.0
+    ) -> None:
         self._adapter = adapter
         self._address = address
         self._make = make
+        self._delay = delay
         self._making: asyncio.Task[None] | None = None
         self.is_open = False
         """Whether the channel was made."""
@@ -132,7 +135,7 @@ class Publisher:
             outcomes = [self._never_left(wire) for wire in wires]
         else:
             try:
-                outcomes = await self._adapter.send(self._address, wires, timeout=timeout)
+                outcomes = await self._adapter.send(self._address, wires, timeout=timeout, delay=self._delay)
                 if len(outcomes) != len(wires):
                     raise RuntimeError(f"{len(outcomes)} outcomes for {len(wires)} messages")
             except Exception as error:  # `send` never raises: a bug of the adapter, so anything may have happened

@@ -146,7 +146,7 @@ class Delivery:
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     max_delay: float = 0.0
-    """Seconds that `send(delay=)` can do; 0: the core holds delayed messages itself."""
+    """Seconds that `send(delay=)` can do; 0: not at all, and the core holds delayed messages itself."""
     max_history: timedelta | None = None
     """How far back a topic can be replayed; None: not at all."""
     max_body: int = 1_000_000
@@ -167,6 +167,8 @@ class Wanted:
     """Where a subscription that does not exist yet begins; None: with what is sent after `ensure` returned."""
     history: timedelta | None = None
     """How far back the topic must be replayable."""
+    delays: tuple[float, ...] = ()
+    """Seconds that `send(delay=)` to this address will be called with; none beyond `Capabilities.max_delay`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +276,16 @@ class Operations(ABC):
             ConnectError, PermissionDenied: as everywhere.
         """
 
+    @abstractmethod
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+        """What waits in this queue or subscription, `limit` at most, the oldest first as far as the broker has an
+        order. It consumes nothing, and counts as no delivery that matters. What a receiver holds may be left out.
+
+        Raises:
+            ChannelMissing: it does not exist.
+            ConnectError, PermissionDenied: as everywhere.
+        """
+
 
 class Adapter(ABC):
     """One connection, in the wide sense, to one broker."""
@@ -332,7 +344,9 @@ class Adapter(ABC):
         ordered address are stored in the order of the sequence and of the calls, also when calls overlap. Creates no
         channel: a missing one is `Unroutable`. To a topic without subscriptions: success.
 
-        `delay`: no receiver sees it sooner, in seconds, at most `capabilities.max_delay` (ValueError beyond).
+        `delay`: no receiver sees it sooner, in seconds; one that `Wanted.delays` had when the address was made
+        (ValueError beyond `capabilities.max_delay`). What waits survives a restart of whatever the broker survives.
+        A topic's subscription is a target where `max_delay` is more than 0.
         """
 
     @abstractmethod

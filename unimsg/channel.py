@@ -31,6 +31,10 @@ MAX_RECEIVED_BODY = 16 * 1024 * 1024
 """Bytes; a larger body is not decoded. Other programs are not bound by our own limit for sending."""
 
 
+class UnknownType(DecodeError):
+    """None of the channel's bodies has the message's type."""
+
+
 def message(type: str) -> Callable[[Class], Class]:
     """Gives a body class its CloudEvents type: `@message("com.acme.order-placed.v1")`. Renaming the class then never
     changes what is on the wire.
@@ -61,17 +65,21 @@ class Channel(Generic[Body, Reply]):
         key: Callable[[Any], str] | None,
         ordered: bool,
         kind: Kind,
+        ttl: float | None,
         codec: Codec[Any] | Sequence[Codec[Any]] | None,
         options: "Sequence[ChannelOptions]",
     ) -> None:
         check_name(name)
         if kind not in get_args(Kind):
             raise ConfigurationError(f"{name}: kind must be one of {', '.join(get_args(Kind))}, not {kind!r}")
+        if ttl is not None and not ttl > 0:
+            raise ConfigurationError(f"{name}: ttl must be more than 0 seconds, not {ttl!r}")
         if options:
             _check_options(name, options)
         self.name = name
         self.ordered = ordered or key is not None
         self.kind: Kind = kind
+        self.ttl = ttl
         self.options = tuple(options)
         self.key_of = key
         """Derives the key from the body; None: each call passes its key, if any."""
@@ -110,7 +118,7 @@ class Channel(Generic[Body, Reply]):
         elif type in self._by_type:
             kind = self._by_type[type]
         else:
-            raise DecodeError(f"{self.name}: message type {type!r} is none of {', '.join(sorted(self._by_type))}")
+            raise UnknownType(f"{self.name}: message type {type!r} is none of {', '.join(sorted(self._by_type))}")
         codec = _choose(kind.codecs, content_type)
         if codec is None:
             known = ", ".join(codec.content_type for codec in kind.codecs)
@@ -136,7 +144,8 @@ class Queue(Channel[Body, Reply]):
     """Point-to-point: each message goes to one receiver; whoever handles the queue competes for it.
 
     `key` derives the key from a body, and makes the channel ordered: messages of one key are handled in the order
-    sent, one at a time. `ordered=True` without it: each call passes `key=`. `codec`: by the body type unless given; of
+    sent, one at a time. `ordered=True` without it: each call passes `key=`. `ttl`: seconds after which a message
+    that was not handled is dropped; it is no dead letter. `codec`: by the body type unless given; of
     a sequence the first writes and all read, chosen by content type. `options`: those of the broker in use apply.
 
     Raises:
@@ -153,10 +162,11 @@ class Queue(Channel[Body, Reply]):
         key: Callable[[Body], str] | None = None,
         ordered: bool = False,
         kind: Kind = "command",
+        ttl: float | None = None,
         codec: Codec[Body] | Sequence[Codec[Body]] | None = None,
         options: "Sequence[ChannelOptions]" = (),
     ) -> None:
-        super().__init__(name, body, key=key, ordered=ordered, kind=kind, codec=codec, options=options)
+        super().__init__(name, body, key=key, ordered=ordered, kind=kind, ttl=ttl, codec=codec, options=options)
 
 
 class Topic(Channel[Body, Reply]):
@@ -175,10 +185,11 @@ class Topic(Channel[Body, Reply]):
         key: Callable[[Body], str] | None = None,
         ordered: bool = False,
         kind: Kind = "event",
+        ttl: float | None = None,
         codec: Codec[Body] | Sequence[Codec[Body]] | None = None,
         options: "Sequence[ChannelOptions]" = (),
     ) -> None:
-        super().__init__(name, body, key=key, ordered=ordered, kind=kind, codec=codec, options=options)
+        super().__init__(name, body, key=key, ordered=ordered, kind=kind, ttl=ttl, codec=codec, options=options)
 
 
 def check_name(name: str) -> None:

@@ -49,6 +49,8 @@ def examine(brokers: Iterable[Broker], consumers: Sequence[Consumer], *, durable
             blocking.append(f"{consumer.name}: {consumer.problem}")
         if consumer.settlements.problem is not None:
             blocking.append(f"{consumer.name}: {consumer.settlements.problem}")
+        if consumer.copy_problem is not None:
+            blocking.append(f"{consumer.name}: {consumer.copy_problem}")
         if consumer.choked:
             blocking.append(f"{consumer.name}: failing messages and those behind them are all that prefetch allows")
         if (overdue := consumer.overdue) > 0:
@@ -80,6 +82,5 @@ def _of_messages(consumer: Consumer) -> list[str]:
     return [
         f"{consumer.name}: message {shown(id)} failed {failure.count} times, "
         f"{failure.error} {now - failure.when:.0f} s ago"
-        for id, failure in consumer.failures.items()
-        if now - failure.when < FAILURE_SHOWN_FOR
-    ][-20:]
+        for id, failure in consumer.failures.since(now - FAILURE_SHOWN_FOR)[-20:]
+    ]

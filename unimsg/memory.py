@@ -97,6 +97,9 @@ class _Line:
     def waiting(self) -> int:
         return sum(len(lane.waiting) for lane in self._lanes.values())
 
+    def waiting_wires(self) -> list[Wire]:
+        return [entry.wire for lane in self._lanes.values() for entry in lane.waiting]
+
     def put(self, wire: Wire) -> None:
         self.length += 1
         self._lane(wire).waiting.append(_Entry(wire))
@@ -194,7 +197,7 @@ class MemoryBroker:
 class MemoryAdapter(Adapter):
     broker = "memory"
     capabilities = Capabilities(
-        max_delay=float("inf"),
+        max_delay=24 * 3600.0,
         max_body=64 * 1024 * 1024,
         counts_redeliveries=True,
         notices_missing_inbox=True,
@@ -409,10 +412,18 @@ class MemoryOperations(Operations):
         except KeyError:
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
 
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+        try:
+            line = MemoryBroker.current().lines(address)[0]
+        except KeyError:
+            raise ChannelMissing(f"memory: {address.name} does not exist") from None
+        return line.waiting_wires()[:limit]
+
 
 def _new_line(address: Address, wanted: Wanted) -> _Line:
     options = wanted.options if isinstance(wanted.options, MemoryOptions) else MemoryOptions()
-    return _Line(address, options.max_length)
+    derived = address.kind is Kind.QUEUE and ".." in address.channel  # its limits are not those of what it is made for
+    return _Line(address, None if derived else options.max_length)
 
 
 def _put_late(line: _Line, wire: Wire) -> None:

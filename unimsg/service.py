@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 from unimsg.channel import Channel, Queue, Topic, check_short_name
 from unimsg.context import Context
 from unimsg.errors import ConfigurationError
+from unimsg.retry import Retry
 
 if TYPE_CHECKING:
     from unimsg.bus import Bus
@@ -20,6 +21,8 @@ __all__ = ["Around", "Handler", "Service"]
 Body = TypeVar("Body")
 Reply = TypeVar("Reply", default=None)
 State = TypeVar("State", default=None)
+
+DEFAULT_RETRY = Retry(1, 10, 60)
 
 Around = Callable[[Context[Any], Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]
 """`async def around(context, handle)`: wraps every attempt of every handler; awaits `handle()` once."""
@@ -48,6 +51,7 @@ class Handler:
     subscription: str | None
     concurrency: int
     timeout: float
+    retry: Retry | None
     takes_context: bool
     is_async: bool
 
@@ -62,35 +66,53 @@ class Service(Generic[State]):
 
     `name` is the CloudEvents source of what it sends, and its subscription of each topic. `lifespan`: an async context
     manager made from the bus; what it yields is `context.state`. It is entered before the first message and left after
-    the last. `grace`: seconds that running handlers get to end at shutdown; those that do not are cancelled, and their
-    messages are delivered again. `around`: each wraps every attempt of every handler, the first outermost.
+    the last. `retry`: what becomes of a message whose handler failed, unless the handler has its own.
+    `expose_errors`: the texts of errors, which may hold anything, go into dead letters. `grace`: seconds that running
+    handlers get to end at shutdown; those that do not are cancelled, and their messages are delivered again. `around`:
+    each wraps every attempt of every handler, the first outermost.
     """
 
     @overload
-    def __init__(self: "Service[None]", name: str, *, grace: float = 25.0, around: Sequence[Around] = ()) -> None: ...
+    def __init__(
+        self: "Service[None]",
+        name: str,
+        *,
+        retry: Retry = ...,
+        expose_errors: bool = ...,
+        grace: float = ...,
+        around: Sequence[Around] = ...,
+    ) -> None: ...
     @overload
     def __init__(
         self,
         name: str,
         *,
         lifespan: "Callable[[Bus], AbstractAsyncContextManager[State]]",
-        grace: float = 25.0,
-        around: Sequence[Around] = (),
+        retry: Retry = ...,
+        expose_errors: bool = ...,
+        grace: float = ...,
+        around: Sequence[Around] = ...,
     ) -> None: ...
     def __init__(
         self,
         name: str,
         *,
         lifespan: "Callable[[Bus], AbstractAsyncContextManager[Any]] | None" = None,
+        retry: Retry = DEFAULT_RETRY,
+        expose_errors: bool = False,
         grace: float = 25.0,
         around: Sequence[Around] = (),
     ) -> None:
         """Raises ConfigurationError: bad name or grace."""
         check_short_name("service", name)
+        if not isinstance(retry, Retry):
+            raise ConfigurationError(f"service {name}: retry must be a Retry, not {retry!r}: Retry(1, 10, 60)")
         if grace < 0:
             raise ConfigurationError(f"service {name}: grace must be 0 or more seconds, not {grace}")
         self.name = name
         self.lifespan = lifespan
+        self.retry = retry
+        self.expose_errors = expose_errors
         self.grace = grace
         self.around = tuple(around)
         self.handlers: list[Handler] = []
@@ -100,7 +122,12 @@ class Service(Generic[State]):
 
     @overload
     def handler(
-        self, channel: Queue[Body, Reply], *, concurrency: int = ..., timeout: float = ...
+        self,
+        channel: Queue[Body, Reply],
+        *,
+        concurrency: int = ...,
+        retry: Retry | None = ...,
+        timeout: float = ...,
     ) -> _Decorator[Body, Reply, State]: ...
     @overload
     def handler(
@@ -109,6 +136,7 @@ class Service(Generic[State]):
         *,
         subscription: str | None = ...,
         concurrency: int = ...,
+        retry: Retry | None = ...,
         timeout: float = ...,
     ) -> _Decorator[Body, Reply | None, State]: ...
     def handler(
@@ -117,13 +145,15 @@ class Service(Generic[State]):
         *,
         subscription: str | None = None,
         concurrency: int = 10,
+        retry: Retry | None = None,
         timeout: float = 300.0,
     ) -> Any:  # the overloads type it
         """Makes the decorated function handle the channel's messages.
 
         It takes `(body)` or `(body, context)` and is `async def`, or `def` for `(body)` alone, which then runs in a
         thread. `subscription`, of a topic: the durable reader's name, the service's unless given. `concurrency`: how
-        many messages it handles at once in this process, of one key never more than one. `timeout`: seconds after
+        many messages it handles at once in this process, of one key never more than one. `retry`: what becomes of a
+        message when it fails, instead of what the service says. `timeout`: seconds after
         which it is cancelled, which is a failure of the handler. The thread of a `def` handler cannot be cancelled: its
         message and its slot stay held until it ends, and so does the process at its exit.
 
@@ -137,10 +167,22 @@ class Service(Generic[State]):
             raise ConfigurationError(f"{channel.name} is a queue: only topics have subscriptions")
         if concurrency < 1 or timeout <= 0:
             raise ConfigurationError(f"{channel.name}: concurrency must be 1 or more, timeout more than 0 seconds")
+        if not (retry is None or isinstance(retry, Retry)):
+            raise ConfigurationError(f"{channel.name}: retry must be a Retry, not {retry!r}: Retry(1, 10, 60)")
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             takes_context, is_async = _signature(channel.name, function)
-            handler = Handler(self.name, function, channel, subscription, concurrency, timeout, takes_context, is_async)
+            handler = Handler(
+                service=self.name,
+                function=function,
+                channel=channel,
+                subscription=subscription,
+                concurrency=concurrency,
+                timeout=timeout,
+                retry=retry,
+                takes_context=takes_context,
+                is_async=is_async,
+            )
             refuse_second(self.handlers, handler)
             self.handlers.append(handler)
             return function

@@ -76,6 +76,9 @@ class BrokenOperations(Operations):
     async def backlog(self, address: Address, *, timeout: float) -> int | None:
         return await self.inner.backlog(address, timeout=timeout)
 
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+        return await self.inner.browse(address, limit=limit, timeout=timeout)
+
 
 @cache
 def around(mutant: type[Broken] | type[BrokenReceiver], adapter: type[Adapter]) -> type[Broken]:
