@@ -239,6 +239,8 @@ class MemoryAdapter(Adapter):
     async def send(
         self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
     ) -> Sequence[PublishError | None]:
+        if delay > self.capabilities.max_delay:
+            raise ValueError(f"memory: a delay of {delay} s is more than {self.capabilities.max_delay} s")
         broker = MemoryBroker.current()
         try:
             lines = broker.lines(address)
