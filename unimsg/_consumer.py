@@ -25,6 +25,8 @@ from unimsg.retry import Again, Dead, Reject, Retry, decide
 
 log = logging.getLogger("unimsg")
 
+SUSPICIOUS_FROM = 2
+"""Redeliveries of a message from which on it is handled alone."""
 CANCELLED_AGAIN_AFTER = 1.0
 """Seconds until a message whose task others cancelled is handled again."""
 CANCELLED_WITHIN = 5.0
@@ -100,6 +102,10 @@ class Consumer:
         self._watch: asyncio.TimerHandle | None = None
         self._threads = 0
         """Of `def` handlers that were told to stop, and run on."""
+        self._alone = False
+        """Whether it holds one message at a time: see `_change_pace`."""
+        self._pace: asyncio.Task[None] | None = None
+        self._paused = False
         self._stopping = False
 
     @property
@@ -140,6 +146,9 @@ class Consumer:
     async def stop(self) -> None:
         """Takes no more in, lets what runs end within the grace period, settles it, and gives the rest back."""
         self._stopping = True
+        if self._pace is not None:
+            self._pace.cancel()
+            await asyncio.wait([self._pace])
         await asyncio.gather(self._intake.stop(), self._rooms.stop())
         if not self._address.ordered:  # of an ordered one, a key may still run here: closing gives it back in order
             self._shed(lambda _: True)
@@ -164,8 +173,33 @@ class Consumer:
     # -- taking in
 
     def _admit(self, batch: Sequence[Delivery], receiver: Receiver) -> None:
+        suspicious = False
         for delivery in batch:
             self._put(delivery, receiver)
+            if delivery.redelivered is not None and delivery.redelivered >= SUSPICIOUS_FROM:
+                suspicious = True
+        if suspicious is not self._alone and self._pace is None:
+            self._change_pace(alone=suspicious)
+        self._start_workers()
+
+    def _change_pace(self, *, alone: bool) -> None:
+        """A message that came several times may be one that kills its process. It is held and handled alone: the
+        broker counts a delivery of all that a dead process held, and would give up its neighbours with it."""
+        self._alone = alone
+        self._paused = alone  # the first that is not suspicious is handled before others are let in
+        self._pace = asyncio.create_task(self._reopen(1 if alone else self._limits.prefetch))
+
+    async def _reopen(self, prefetch: int) -> None:
+        log.info(
+            "%s: goes on with prefetch %d, %s", self.name, prefetch, "one at a time" if self._alone else "as usual"
+        )
+        while tasks := [worker.task for worker in self._workers if worker.task is not None]:
+            await asyncio.wait(tasks)
+        if not self._address.ordered:
+            self._shed(lambda _: True)
+        await self.settlements.drain()
+        await self._intake.reopen(prefetch)
+        self._paused, self._pace = False, None
         self._start_workers()
 
     def _left_room(self, delivery: Delivery, receiver: Receiver) -> None:
@@ -206,7 +240,7 @@ class Consumer:
     # -- handling
 
     def _start_workers(self) -> None:
-        while not self._stopping and (lane := self._lanes.start()) is not None:
+        while not (self._stopping or self._paused) and (lane := self._lanes.start()) is not None:
             worker = _Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers[worker] = None
@@ -217,7 +251,7 @@ class Consumer:
         try:
             while lane is not None:
                 await self._handle(worker, lane)
-                lane = None if self._stopping else self._lanes.start()
+                lane = None if self._stopping or self._paused else self._lanes.start()
         finally:
             del self._workers[worker]
 

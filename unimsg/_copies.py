@@ -7,7 +7,7 @@ then handled once more, and never lost.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from unimsg._brokers import Broker
@@ -16,7 +16,7 @@ from unimsg._waiting import place_for, retry_room, step_for, waiting
 from unimsg.adapter import Address, Wanted, Wire
 from unimsg.backoff import Backoff
 from unimsg.dead_letters import ATTEMPT, DUE, FIRST_FAILED, UNTIL, dead_address
-from unimsg.errors import UnimsgError
+from unimsg.errors import UnimsgError, Unroutable
 
 log = logging.getLogger("unimsg")
 
@@ -29,16 +29,20 @@ COPY_TIMEOUT = 10.0
 class Copy:
     """One message on its way to somewhere else."""
 
-    __slots__ = ("_backoff", "_publisher", "wire")
+    __slots__ = ("_backoff", "_missing", "_publisher", "wire")
 
-    def __init__(self, wire: Wire, publisher: Publisher) -> None:
+    def __init__(self, wire: Wire, publisher: Publisher, missing: Callable[[], None]) -> None:
         self.wire = wire
         self._publisher = publisher
+        self._missing = missing
         self._backoff = Backoff()
 
     async def send(self) -> UnimsgError | None:
         """None: confirmed, the original may go. An error: it stays, and the copy is tried again."""
-        return await self._publisher.submit(self.wire, COPY_TIMEOUT)
+        error = await self._publisher.submit(self.wire, COPY_TIMEOUT)
+        if isinstance(error, Unroutable):  # deleted meanwhile: the next try makes it again, if that is ours to do
+            self._missing()
+        return error
 
     def next_wait(self) -> float:
         """Seconds until it is worth another try."""
@@ -73,7 +77,7 @@ class Copies:
     def dead(self, wire: Wire, record: Mapping[str, str]) -> Copy:
         """To the dead-letter queue."""
         copy = Wire(wire.id, wire.body, {**_travelling(wire), **record}, wire.key)
-        return Copy(copy, self._publisher(dead_address(self._address), 0.0))
+        return self._to(dead_address(self._address), copy)
 
     async def aclose(self) -> None:
         """Returns when every copy has its outcome."""
@@ -82,9 +86,18 @@ class Copies:
     def _waiting(self, wire: Wire, due: float) -> Copy:
         now = time.time()
         if self.native:
-            return Copy(wire, self._publisher(self._address, self._step(due - now)))
+            return self._to(self._address, wire, self._step(due - now))
         place = place_for(due, now)
-        return Copy(waiting(wire, due, place.until), self._publisher(retry_room(self._address, place.suffix), 0.0))
+        return self._to(retry_room(self._address, place.suffix), waiting(wire, due, place.until))
+
+    def _to(self, address: Address, wire: Wire, delay: float = 0.0) -> Copy:
+        publisher = self._publisher(address, delay)
+
+        def missing() -> None:
+            self._broker.preparation.forget(address)
+            publisher.is_open = False
+
+        return Copy(wire, publisher, missing)
 
     def _step(self, delay: float) -> float:
         """The queue of the policy's own step exists; any other wait is rounded up to a common one."""

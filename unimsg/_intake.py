@@ -35,11 +35,12 @@ class Intake:
         self._prefetch = prefetch
         self._grace = grace
         self._task: asyncio.Task[None] | None = None
+        self._reopening = False
 
     @property
     def live(self) -> bool:
         """Whether it still takes messages in; False is a bug of ours or the end."""
-        return self._task is not None and not self._task.done()
+        return self._reopening or (self._task is not None and not self._task.done())
 
     async def start(self) -> None:
         """Raises: as `Adapter.ensure`."""
@@ -57,6 +58,17 @@ class Intake:
         if self.receiver is not None:
             await self.receiver.stop()
 
+    async def reopen(self, prefetch: int) -> None:
+        """Gives back everything unsettled, and goes on with another prefetch."""
+        self._reopening = True
+        try:
+            await self.stop()
+            await self.aclose()
+            self._prefetch = prefetch
+            self._task = asyncio.create_task(self._go_on(), name=f"unimsg {self.address.name}")
+        finally:
+            self._reopening = False
+
     async def aclose(self) -> None:
         """After `stop` and the last settlement: what is unsettled goes back."""
         if self.receiver is not None:
@@ -67,6 +79,9 @@ class Intake:
         return await self._broker.adapter.receiver(
             self.address, prefetch=self._prefetch, timeout=OPEN_TIMEOUT, grace=self._grace
         )
+
+    async def _go_on(self) -> None:
+        await self._take_in(await self._open_until_it_is("opening its receiver again fails"))
 
     async def _take_in(self, receiver: Receiver) -> None:
         backoff = Backoff()
@@ -91,19 +106,23 @@ class Intake:
         """Its channel was deleted: make it again if that is ours to do, else wait until somebody does."""
         log.error("%s: its channel was deleted: %s", self._name, error)
         await old.aclose()
+        self._broker.preparation.forget(self.address)
+        return await self._open_until_it_is("its channel was deleted, and opening it again fails")
+
+    async def _open_until_it_is(self, what: str) -> Receiver:
+        """However long it takes."""
         backoff = Backoff()
         while True:
-            self._broker.preparation.forget(self.address)
             try:
                 self.receiver = await self._open()
-            except (UnimsgError, TimeoutError) as again:
-                self.problem = f"its channel was deleted, and opening it again fails: {again}"
+            except (UnimsgError, TimeoutError) as error:
+                self.problem = f"{what}: {error}"
                 log.warning("%s: %s", self._name, self.problem)
-                await asyncio.sleep(backoff.next())
-            except Exception as again:  # a bug of an adapter must not end the intake silently
-                self.problem = f"its channel was deleted, and opening it again fails: {type(again).__name__}"
-                log.exception("%s: opening its channel again failed", self._name)
-                await asyncio.sleep(backoff.next())
+            except Exception as error:  # a bug of an adapter must not end the intake silently
+                self.problem = f"{what}: {type(error).__name__}"
+                log.exception("%s: %s", self._name, what)
             else:
                 self.problem = None
                 return self.receiver
+            self._broker.preparation.forget(self.address)  # it may have to be made
+            await asyncio.sleep(backoff.next())
