@@ -34,6 +34,7 @@ from unimsg.errors import (
 from unimsg.health import Health
 from unimsg.retry import Reject, Retry, RetryAfter
 from unimsg.service import Service
+from unimsg.store import MemoryStore, Store
 
 if TYPE_CHECKING:
     from unimsg.config import Settings
@@ -51,6 +52,7 @@ __all__ = [
     "DecodeError",
     "EncodeError",
     "Health",
+    "MemoryStore",
     "Message",
     "MessageTooLarge",
     "PermissionDenied",
@@ -68,6 +70,7 @@ __all__ = [
     "Sender",
     "Service",
     "Settings",
+    "Store",
     "Topic",
     "TopologyError",
     "UnimsgError",

@@ -3,12 +3,13 @@
 import asyncio
 import contextvars
 import inspect
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from unimsg._message import CONTENT_TYPE, timestamp
+from unimsg._message import CONTENT_TYPE, shown, timestamp
 from unimsg._routes import Route
 from unimsg.adapter import Delivery
 from unimsg.channel import UnknownType
@@ -18,6 +19,8 @@ from unimsg.service import Around, Handler
 
 if TYPE_CHECKING:
     from unimsg.bus import Bus
+
+log = logging.getLogger("unimsg")
 
 
 class StillRunning(BaseException):
@@ -76,6 +79,19 @@ class Attempt:
             body = self._route.channel.decode(headers.get(self._type), headers.get(CONTENT_TYPE), delivery.wire.body)
         except DecodeError as error:
             raise Undecodable(error) from None
+        store = self._handler.store
+        if store is None:
+            await self._handle(delivery, body, number, last)
+            return
+        async with store.begin(delivery.wire.id, self._identity) as handling:
+            if handling.is_duplicate:
+                log.info("%s: message %s was handled before", self._handler.source, shown(delivery.wire.id))
+                return
+            await self._handle(delivery, body, number, last)
+            await handling.complete()
+
+    async def _handle(self, delivery: Delivery, body: object, number: int, last: bool) -> None:
+        """With its context, if it or an `around` wants one."""
         if not self._needs_context:
             await self._call(body, None)
             return

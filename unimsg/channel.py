@@ -9,6 +9,7 @@ from typing_extensions import TypeForm
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from unimsg._message import Kind
+from unimsg._upgrades import old_bodies
 from unimsg.codecs import Binary, Codec, default_codec
 from unimsg.errors import ConfigurationError, DecodeError, EncodeError
 
@@ -67,6 +68,7 @@ class Channel(Generic[Body, Reply]):
         kind: Kind,
         ttl: float | None,
         codec: Codec[Any] | Sequence[Codec[Any]] | None,
+        upgrades: Sequence[Callable[[Any], Any]],
         options: "Sequence[ChannelOptions]",
     ) -> None:
         check_name(name)
@@ -86,6 +88,9 @@ class Channel(Generic[Body, Reply]):
         self._bodies = _bodies(name, body, codec)
         self._by_class = {kind.cls: kind for kind in self._bodies if kind.cls is not None}
         self._by_type = {kind.type: kind for kind in self._bodies}
+        self._old = old_bodies(name, upgrades, self._by_type, _type_of) if upgrades else {}
+        self._any_type = len(self._bodies) == 1 and _type_of(body) is None
+        """Whether messages of all types are of the one body: nobody gave it a type."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -113,24 +118,39 @@ class Channel(Generic[Body, Reply]):
         """
         if len(data) > MAX_RECEIVED_BODY:
             raise DecodeError(f"{self.name}: a body of {len(data)} bytes, at most {MAX_RECEIVED_BODY}")
-        if len(self._bodies) == 1:
+        if self._old and type in self._old:
+            return self._upgraded(type, content_type, data)  # type: ignore[no-any-return]  # by the type of `upgrades`
+        if self._any_type or (type is None and len(self._bodies) == 1):
             kind = self._bodies[0]
         elif type in self._by_type:
             kind = self._by_type[type]
         else:
-            raise UnknownType(f"{self.name}: message type {type!r} is none of {', '.join(sorted(self._by_type))}")
-        codec = _choose(kind.codecs, content_type)
+            known = ", ".join(sorted({*self._by_type, *self._old}))
+            raise UnknownType(f"{self.name}: message type {type!r} is none of {known}")
+        return self._decoded(kind.codecs, content_type, data)  # type: ignore[no-any-return]  # codecs of a union are of its members
+
+    def _decoded(self, codecs: Sequence[Codec[Any]], content_type: str | None, data: bytes) -> Any:
+        codec = _choose(codecs, content_type)
         if codec is None:
-            known = ", ".join(codec.content_type for codec in kind.codecs)
+            known = ", ".join(codec.content_type for codec in codecs)
             raise DecodeError(f"{self.name}: content type {content_type!r} is none of {known}")
         try:
-            return codec.decode(data)  # type: ignore[no-any-return]  # codecs of a union are of its members
+            return codec.decode(data)
         except DecodeError as error:
             raise DecodeError(f"{self.name}: {error}") from None
         except (ValueError, TypeError, RecursionError) as error:
             raise DecodeError(
                 f"{self.name}: {error.__class__.__name__} in its codec for {codec.content_type}"
             ) from error
+
+    def _upgraded(self, type: str, content_type: str | None, data: bytes) -> Any:
+        """What handlers see of an old message."""
+        old = self._old[type]
+        body = self._decoded([old.codec], content_type, data)
+        try:
+            return old.upgrade(body)
+        except Exception as error:
+            raise DecodeError(f"{self.name}: the upgrade of {type} failed: {error.__class__.__name__}") from error
 
     def _member(self, body: object) -> "_BodyKind":
         for cls in type(body).__mro__:
@@ -144,9 +164,10 @@ class Queue(Channel[Body, Reply]):
     """Point-to-point: each message goes to one receiver; whoever handles the queue competes for it.
 
     `key` derives the key from a body, and makes the channel ordered: messages of one key are handled in the order
-    sent, one at a time. `ordered=True` without it: each call passes `key=`. `ttl`: seconds after which a message
-    that was not handled is dropped; it is no dead letter. `codec`: by the body type unless given; of
-    a sequence the first writes and all read, chosen by content type. `options`: those of the broker in use apply.
+    sent, one at a time. `ordered=True` without it: each call passes `key=`. `ttl`: seconds after which a message that
+    was not handled is dropped; it is no dead letter. `codec`: by the body type unless given; of a sequence the first
+    writes and all read, chosen by content type. `upgrades`: functions that make a body of what earlier versions sent,
+    each with one parameter, annotated with its old `@message` class. `options`: those of the broker in use apply.
 
     Raises:
         ConfigurationError: bad name or kind; a body type without a codec; a member of a union body without `@message`.
@@ -164,9 +185,12 @@ class Queue(Channel[Body, Reply]):
         kind: Kind = "command",
         ttl: float | None = None,
         codec: Codec[Body] | Sequence[Codec[Body]] | None = None,
+        upgrades: "Sequence[Callable[[Any], Body]]" = (),
         options: "Sequence[ChannelOptions]" = (),
     ) -> None:
-        super().__init__(name, body, key=key, ordered=ordered, kind=kind, ttl=ttl, codec=codec, options=options)
+        super().__init__(
+            name, body, key=key, ordered=ordered, kind=kind, ttl=ttl, codec=codec, upgrades=upgrades, options=options
+        )
 
 
 class Topic(Channel[Body, Reply]):
@@ -187,9 +211,12 @@ class Topic(Channel[Body, Reply]):
         kind: Kind = "event",
         ttl: float | None = None,
         codec: Codec[Body] | Sequence[Codec[Body]] | None = None,
+        upgrades: "Sequence[Callable[[Any], Body]]" = (),
         options: "Sequence[ChannelOptions]" = (),
     ) -> None:
-        super().__init__(name, body, key=key, ordered=ordered, kind=kind, ttl=ttl, codec=codec, options=options)
+        super().__init__(
+            name, body, key=key, ordered=ordered, kind=kind, ttl=ttl, codec=codec, upgrades=upgrades, options=options
+        )
 
 
 def check_name(name: str) -> None:

@@ -12,6 +12,7 @@ from unimsg.channel import Channel, Queue, Topic, check_short_name
 from unimsg.context import Context
 from unimsg.errors import ConfigurationError
 from unimsg.retry import Retry
+from unimsg.store import Store
 
 if TYPE_CHECKING:
     from unimsg.bus import Bus
@@ -52,6 +53,7 @@ class Handler:
     concurrency: int
     timeout: float
     retry: Retry | None
+    store: Store[Any] | None
     takes_context: bool
     is_async: bool
 
@@ -125,6 +127,7 @@ class Service(Generic[State]):
         self,
         channel: Queue[Body, Reply],
         *,
+        store: Store[None] | None = ...,
         concurrency: int = ...,
         retry: Retry | None = ...,
         timeout: float = ...,
@@ -135,6 +138,7 @@ class Service(Generic[State]):
         channel: Topic[Body, Reply],
         *,
         subscription: str | None = ...,
+        store: Store[None] | None = ...,
         concurrency: int = ...,
         retry: Retry | None = ...,
         timeout: float = ...,
@@ -144,6 +148,7 @@ class Service(Generic[State]):
         channel: Channel[Any, Any],
         *,
         subscription: str | None = None,
+        store: Store[Any] | None = None,
         concurrency: int = 10,
         retry: Retry | None = None,
         timeout: float = 300.0,
@@ -151,7 +156,8 @@ class Service(Generic[State]):
         """Makes the decorated function handle the channel's messages.
 
         It takes `(body)` or `(body, context)` and is `async def`, or `def` for `(body)` alone, which then runs in a
-        thread. `subscription`, of a topic: the durable reader's name, the service's unless given. `concurrency`: how
+        thread. `subscription`, of a topic: the durable reader's name, the service's unless given. `store`: remembers
+        the messages that were handled, so that a repeated one is not handled again. `concurrency`: how
         many messages it handles at once in this process, of one key never more than one. `retry`: what becomes of a
         message when it fails, instead of what the service says. `timeout`: seconds after
         which it is cancelled, which is a failure of the handler. The thread of a `def` handler cannot be cancelled: its
@@ -180,6 +186,7 @@ class Service(Generic[State]):
                 concurrency=concurrency,
                 timeout=timeout,
                 retry=retry,
+                store=store,
                 takes_context=takes_context,
                 is_async=is_async,
             )
