@@ -1,13 +1,15 @@
 """Mutants of the core's policies: retry, waiting, dead letters, redrive, expiry."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from unimsg import RetryAfter, _consumer, _copies, _graveyard
+from unimsg import MemoryStore, RetryAfter, _consumer, _copies, _graveyard, channel
 from unimsg._consumer import Consumer
 from unimsg._copies import Copies, Copy
 from unimsg._delays import Delays
@@ -15,6 +17,7 @@ from unimsg._graveyard import Graveyard
 from unimsg._handling import Attempt
 from unimsg._publisher import Publisher
 from unimsg.adapter import Address, Delivery, Kind, Receiver, Wire
+from unimsg.channel import Channel
 from unimsg.dead_letters import ATTEMPT
 from unimsg.errors import UnimsgError
 from unimsg.retry import Again, Dead, Reject, Retry, decide
@@ -122,6 +125,47 @@ removes_before_it_puts_back = _instead(Graveyard, "_put_back", _removed_first, "
 redrives_to_all_subscriptions = _instead(Graveyard, "_target", _to_all, "redrives to all subscriptions")
 delays_whatever_is_asked = _instead(Delays, "check", lambda *_: None, "delays whatever is asked")
 handles_the_expired = _instead(Attempt, "is_too_late", lambda *_: False, "handles the expired")
+
+
+_begin, _decode = MemoryStore.begin, Channel.decode
+
+
+def _marked_whatever_happens(store: MemoryStore, message_id: str, handler: str) -> Any:
+    @asynccontextmanager
+    async def begin() -> AsyncIterator[Any]:
+        async with _begin(store, message_id, handler) as handling:
+            known = handling.is_duplicate
+            await handling.complete()
+            yield SimpleNamespace(is_duplicate=known, session=None, complete=handling.complete)
+
+    return begin()
+
+
+def _never_a_duplicate(store: MemoryStore, message_id: str, handler: str) -> Any:
+    return _begin(store, f"{message_id}-{next(_numbers)}", handler)
+
+
+def _one_mark(store: MemoryStore, message_id: str, handler: str) -> Any:
+    return _begin(store, message_id, "all")
+
+
+def _no_upgrades(channel: Any, type: str | None, content_type: str | None, data: bytes) -> Any:
+    channel._old = {}
+    return _decode(channel, type, content_type, data)
+
+
+def _any_type(channel: Any, type: str | None, content_type: str | None, data: bytes) -> Any:
+    channel._any_type = True
+    return _decode(channel, type, content_type, data)
+
+
+_numbers = itertools.count()
+marks_before_it_handles = _instead(MemoryStore, "begin", _marked_whatever_happens, "marks before it handles")
+never_marks = _instead(MemoryStore, "begin", _never_a_duplicate, "never marks")
+marks_for_all_handlers = _instead(MemoryStore, "begin", _one_mark, "marks for all handlers")
+forgets_upgrades = _instead(Channel, "decode", _no_upgrades, "forgets upgrades")
+takes_any_type = _instead(Channel, "decode", _any_type, "takes any type")
+reads_with_the_first_codec = _instead(channel, "_choose", lambda codecs, _: codecs[0], "reads with the first codec")
 
 
 @contextmanager
