@@ -25,13 +25,14 @@ from unimsg.adapter import (
 from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, PublishError, TopologyError
 from unimsg_kafka import positions
 from unimsg_kafka.clients import Clients, Server, close_client
+from unimsg_kafka.derived import compared_with, made_with, origin
 from unimsg_kafka.errors import UNREACHABLE, describe, never_left
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
 from unimsg_kafka.operations import KafkaOperations, options_of
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
 from unimsg_kafka.publisher import Publisher
 from unimsg_kafka.receiver import KafkaReceiver
-from unimsg_kafka.topics import Topics, persist, wanted_partitions
+from unimsg_kafka.topics import Topics, persist, settings_for, wanted_partitions
 from unimsg_kafka.wire import topic_of
 
 __all__ = ["KafkaAdapter"]
@@ -123,7 +124,8 @@ class KafkaAdapter(Adapter):
         return AdapterHealth(connection.problem is None, problems, receivers)
 
     def operations(self) -> Operations:
-        return KafkaOperations(self._open.admin, self._open.topics, self._remember)
+        parts = self._open
+        return KafkaOperations(parts.clients, parts.admin, parts.topics, self._remember)
 
     async def aclose(self, *, timeout: float) -> None:
         connection, self._connection = self._connection, None
@@ -139,9 +141,15 @@ class KafkaAdapter(Adapter):
 
     async def _ensure(self, address: Address, options: KafkaOptions) -> None:
         parts = self._open
-        partitions = wanted_partitions(address, options) or DEFAULT_PARTITIONS
-        topic = await parts.topics.make(address.channel, options, partitions)
-        differences = await parts.topics.differences(topic, address, options)
+        made, compared = options, options
+        channel = origin(address)
+        if channel is not None:
+            said = settings_for(options).get("max.message.bytes", "0")  # the channel may not be made yet
+            made = made_with(address, options, max(int(said), await parts.topics.limit(channel)))
+            compared = compared_with(address, options)
+        partitions = wanted_partitions(address, made) or DEFAULT_PARTITIONS
+        topic = await parts.topics.make(address.channel, made, partitions)
+        differences = await parts.topics.differences(topic, address, compared)
         if differences:
             found = "; ".join(f"{one.what}: found {one.found}, wanted {one.wanted}" for one in differences)
             raise TopologyError(

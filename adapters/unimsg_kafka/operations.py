@@ -4,18 +4,25 @@ from collections.abc import Callable, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]  # aiokafka has no py.typed
 
-from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted
+from unimsg.adapter import Address, Difference, Kind, Operations, Wanted, Wire
 from unimsg_kafka import positions
-from unimsg_kafka.offsets import done_above
+from unimsg_kafka.browsing import browse, waiting
+from unimsg_kafka.clients import Clients
+from unimsg_kafka.derived import compared_with, is_dead_letters, origin
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaOptions
 from unimsg_kafka.topics import Topics, persist, wanted_partitions
 
 
 class KafkaOperations(Operations):
     def __init__(
-        self, admin: AIOKafkaAdminClient, topics: Topics, remember: Callable[[Address, KafkaOptions], None]
+        self,
+        clients: Clients,
+        admin: AIOKafkaAdminClient,
+        topics: Topics,
+        remember: Callable[[Address, KafkaOptions], None],
     ) -> None:
         """`remember`: takes note of how to send to a channel that is declared, created here or not."""
+        self._clients = clients
         self._admin = admin
         self._topics = topics
         self._remember = remember
@@ -30,33 +37,30 @@ class KafkaOperations(Operations):
             return None
         return await persist(lambda: self._backlog(address), "read the backlog of", address.name, timeout=timeout)
 
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+        return await persist(lambda: self._browse(address, limit), "browse", address.name, timeout=timeout)
+
     async def _inspect(self, address: Address, wanted: Wanted) -> list[Difference]:
         options = options_of(wanted)
         self._remember(address, options)
         topic = await self._topics.find(address.channel)
         if topic is None:
-            partitions = wanted_partitions(address, options) or DEFAULT_PARTITIONS
+            partitions = 1 if is_dead_letters(address) else wanted_partitions(address, options) or DEFAULT_PARTITIONS
             return [Difference(f"topic {address.channel}", f"{partitions} partitions", None)]
+        if origin(address) is not None:
+            options = compared_with(address, options)
         differences = await self._topics.differences(topic, address, options)
         if address.subscription and not await positions.read(self._admin, address.name, topic.all):
             differences.append(Difference(f"consumer group {address.name}", "a committed position", None))
         return differences
 
     async def _backlog(self, address: Address) -> int:
-        topic = await self._topics.find(address.channel)
-        if topic is None:
-            raise ChannelMissing(f"kafka: topic {address.channel} does not exist")
-        at = await positions.read(self._admin, address.name, topic.all)
-        if address.subscription and not at:
-            raise ChannelMissing(f"kafka: consumer group {address.name} has no position on {address.channel}")
-        first, end = await self._topics.beginnings(topic), await self._topics.ends(topic)
-        waiting = 0
-        for place in topic.all:
-            position = at.get(place)
-            start = first[place] if position is None else max(position.offset, first[place])
-            done = done_above(position.offset, position.metadata) if position else []
-            waiting += end[place] - start - sum(run.end - max(run.start, start) for run in done if run.end > start)
-        return waiting
+        found = await waiting(self._admin, self._topics, address)
+        return sum(place.count for place in found.values())
+
+    async def _browse(self, address: Address, limit: int) -> list[Wire]:
+        found = await waiting(self._admin, self._topics, address)
+        return await browse(self._clients, self._admin, found, limit)
 
 
 def options_of(wanted: Wanted) -> KafkaOptions:

@@ -57,7 +57,7 @@ class Topics:
         if topic is None:
             # -1: as many copies as the cluster's own default says. aiokafka wants an assignment beside it, even empty.
             new = NewTopic(name, partitions, options.replication or -1, {} if options.replication is None else None)
-            new.topic_configs = _settings(options)
+            new.topic_configs = settings_for(options)
             reply = await self._admin.create_topics([new], timeout_ms=10_000)
             _, code, text = reply.topic_errors[0]
             error = kafka.for_code(code)
@@ -82,7 +82,7 @@ class Topics:
             found.append(Difference(f"{what} partitions", str(partitions), str(topic.partitions)))
         if options.replication is not None and options.replication != topic.replication:
             found.append(Difference(f"{what} replication", str(options.replication), str(topic.replication)))
-        settings = _settings(options)
+        settings = settings_for(options)
         if settings:
             real = await self._settings_of(topic.name, settings)
             found += [
@@ -185,7 +185,8 @@ async def persist(operation: Callable[[], Awaitable[Result]], what: str, channel
         raise operation_error(last, what, channel) from last
 
 
-def _settings(options: KafkaOptions) -> Mapping[str, str]:
+def settings_for(options: KafkaOptions) -> Mapping[str, str]:
+    """Kafka's own settings of a topic that is made with these options."""
     settings = dict(options.config)
     if options.max_body is not None and options.max_body + _ROOM_FOR_HEADERS > _USUAL_LIMIT:
         settings.setdefault("max.message.bytes", str(options.max_body + _ROOM_FOR_HEADERS))
