@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from policies import Held
 
 from unimsg import registry
 from unimsg.adapter import Adapter
@@ -33,3 +34,9 @@ def serve() -> Iterator[Callable[[str, type[Adapter]], str]]:
     yield register
     for scheme in schemes:
         registry.register(scheme, None)
+
+
+@pytest.fixture(params=["native", "held"])
+def either(request: pytest.FixtureRequest, serve: Callable[[str, type[Adapter]], str]) -> str:
+    """The URL of a broker in memory: one that delays by itself, and one for which the core holds what waits."""
+    return "memory://" if request.param == "native" else serve("held", Held)

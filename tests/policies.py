@@ -1,0 +1,48 @@
+"""What the tests of retry, waiting and dead letters share: a quick policy, and a broker that cannot delay by itself."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from unimsg import Bus, DeadLetter, Queue, Retry, Topic
+from unimsg.adapter import Address, Kind, Wire
+from unimsg.errors import PublishError
+from unimsg.memory import MemoryAdapter, MemoryBroker
+
+SOON = Retry(*[0.02] * 50)
+"""Again and again, a fiftieth of a second later."""
+
+
+class Held(MemoryAdapter):
+    """The broker in memory without delays of its own: the core holds what waits, as on Kafka and Pub/Sub."""
+
+    capabilities = replace(MemoryAdapter.capabilities, max_delay=0.0)
+
+    async def send(
+        self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
+    ) -> Sequence[PublishError | None]:
+        assert delay == 0, f"{address.name}: a delay of {delay} s was asked of a broker that has none"
+        assert address.subscription is None, f"{address.name}: only brokers that delay can send to one subscription"
+        return await super().send(address, messages, timeout=timeout)
+
+
+def held(queue: str) -> int:
+    """Messages that a queue holds, those handed out included; 0 for one that does not exist."""
+    line = MemoryBroker.current().queues.get(queue)
+    return 0 if line is None else line.length
+
+
+def waiting(queue: str) -> list[Wire]:
+    """What a queue holds and nobody has."""
+    line = MemoryBroker.current().queues.get(queue)
+    return [] if line is None else line.waiting_wires()
+
+
+async def put(queue: str, *wires: Wire) -> None:
+    """Sends as a stranger does."""
+    outcomes = await MemoryAdapter().send(Address(queue, Kind.QUEUE), wires, timeout=1)
+    assert list(outcomes) == [None] * len(wires)
+
+
+async def letters(bus: Bus, channel: Queue[int] | Topic[int], subscription: str | None = None) -> list[DeadLetter]:
+    """The dead letters of a channel."""
+    return [letter async for letter in bus.dead_letters(channel, subscription)]
