@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from unimsg._batches import BatchAttempt, BatchConsumer
 from unimsg._brokers import Brokers
 from unimsg._consumer import Consumer, Limits
 from unimsg._handling import Attempt
@@ -171,21 +172,24 @@ class _Runtime:
         route: Route = self._routes.get(handler.channel)
         configured = self._settings.handler(handler.source)
         concurrency = configured.concurrency or handler.concurrency
-        return Consumer(
-            handler.source,
-            route.broker,
-            route.subscription(handler.subscription),
-            route.wanted,
-            Attempt(handler, route, self.bus(service.name), state, service.around, concurrency=concurrency),
-            limits=Limits(
+        batching = handler.batching
+        held = 2 * concurrency * (batching.size if batching else 1)
+        how: dict[str, Any] = {
+            "limits": Limits(
                 concurrency=concurrency,
-                prefetch=configured.prefetch or max(2 * concurrency, 20),
+                prefetch=configured.prefetch or max(held, 20),
                 timeout=configured.timeout or handler.timeout,
                 grace=service.grace,
             ),
-            retry=_retry(configured, handler.retry or service.retry),
-            expose_errors=service.expose_errors,
-        )
+            "retry": _retry(configured, handler.retry or service.retry),
+            "expose_errors": service.expose_errors,
+        }
+        parts = (handler.source, route.broker, route.subscription(handler.subscription), route.wanted)
+        attempt = BatchAttempt if batching else Attempt
+        handling = attempt(handler, route, self.bus(service.name), state, service.around, concurrency=concurrency)
+        if batching is None:
+            return Consumer(*parts, handling, **how)
+        return BatchConsumer(*parts, handling, size=batching.size, within=batching.within, **how)
 
     def _examine(self) -> Health:
         return examine(self._brokers, self._consumers, durable=self._durable, draining=self._draining)

@@ -37,7 +37,7 @@ Cause = Literal["timeout", "stop"]
 
 
 @dataclass(slots=True, eq=False)
-class _Worker:
+class Worker:
     """A task that handles one message after the other, as long as there are any."""
 
     task: asyncio.Task[None] | None = None
@@ -45,6 +45,10 @@ class _Worker:
     deadline: float = 0.0
     cause: Cause | None = None
     """Why we cancelled it, None if we did not."""
+
+    def handles(self, epoch: Epoch) -> bool:
+        """Whether it handles something of this epoch."""
+        return self.delivery is not None and self.delivery.epoch is epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class Consumer:
         self._first_rooms = self._rooms_for(delays)
         self._unsent: dict[Delivery, Copy] = {}
         """Deliveries that were handled, in vain, and whose copy is not confirmed yet."""
-        self._workers: dict[_Worker, None] = {}
+        self._workers: dict[Worker, None] = {}
         self._epochs: set[Epoch] = set()
         self._watch: asyncio.TimerHandle | None = None
         self._threads = 0
@@ -234,20 +238,20 @@ class Consumer:
 
     def _cancel_late(self, epoch: Epoch) -> None:
         for worker in self._workers:
-            if worker.delivery is not None and worker.delivery.epoch is epoch:
+            if worker.handles(epoch):
                 self._cancel(worker, "stop")
 
     # -- handling
 
     def _start_workers(self) -> None:
         while not (self._stopping or self._paused) and (lane := self._lanes.start()) is not None:
-            worker = _Worker()
+            worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers[worker] = None
         if self._workers and self._watch is None:
             self._watch_deadlines()
 
-    async def _work(self, worker: _Worker, lane: Lane[Work] | None) -> None:
+    async def _work(self, worker: Worker, lane: Lane[Work] | None) -> None:
         try:
             while lane is not None:
                 await self._handle(worker, lane)
@@ -255,7 +259,7 @@ class Consumer:
         finally:
             del self._workers[worker]
 
-    async def _handle(self, worker: _Worker, lane: Lane[Work]) -> None:
+    async def _handle(self, worker: Worker, lane: Lane[Work]) -> None:
         delivery, _ = lane.head
         if delivery.epoch.draining:
             self._settle(lane, "release")
@@ -268,7 +272,7 @@ class Consumer:
         if delivery in self._unsent:
             await self._send_copy(worker, lane)
 
-    async def _try(self, worker: _Worker, lane: Lane[Work]) -> None:
+    async def _try(self, worker: Worker, lane: Lane[Work]) -> None:
         """One attempt. It leaves the lane settled, parked, or with a copy to send."""
         delivery, _ = lane.head
         number = attempt_of(delivery.wire) + lane.tries
@@ -276,11 +280,11 @@ class Consumer:
         try:
             await self._attempt.run(delivery, number, last=number >= self._retry.attempts)
         except StillRunning as running:
-            if _is_ended(worker):
+            if is_ended(worker):
                 raise asyncio.CancelledError from None
             self._hold(lane, running, worker.cause or "timeout")  # a timeout of an `around`, if not of ours
         except asyncio.CancelledError:
-            if _is_ended(worker):
+            if is_ended(worker):
                 # By the loop's end or by its own handler, nobody can tell: the slot is free, the message unsettled.
                 log.warning("%s: message %s: its task was cancelled by others", self.name, shown(delivery.wire.id))
                 self._wait_in_place(lane, CANCELLED_AGAIN_AFTER)
@@ -304,7 +308,7 @@ class Consumer:
         finally:
             self._rest(worker)
 
-    def _rest(self, worker: _Worker) -> None:
+    def _rest(self, worker: Worker) -> None:
         """What it did is done with, and so is our cancellation of it, if any."""
         worker.delivery = None
         if worker.cause is not None and worker.task is not None:
@@ -398,13 +402,13 @@ class Consumer:
             last=moment,
         )
 
-    async def _send_copy(self, worker: _Worker, lane: Lane[Work]) -> None:
+    async def _send_copy(self, worker: Worker, lane: Lane[Work]) -> None:
         delivery, _ = lane.head
         copy = self._unsent[delivery]
         try:
             error = await copy.send()
         except asyncio.CancelledError:
-            if _is_ended(worker):
+            if is_ended(worker):
                 raise
             self._give_back(lane)  # the copy may be stored: then it is handled once more, and not lost
             return
@@ -443,7 +447,7 @@ class Consumer:
         period = min(1.0, self._limits.timeout / 4)
         self._watch = asyncio.get_running_loop().call_later(period, self._watch_deadlines) if self._workers else None
 
-    def _cancel(self, worker: _Worker, cause: Cause) -> None:
+    def _cancel(self, worker: Worker, cause: Cause) -> None:
         if worker.cause is None and worker.task is not None:
             worker.cause = cause
             worker.task.cancel()
@@ -464,6 +468,6 @@ class Consumer:
             log.error("%s: %d handlers go on although they were cancelled: left alone", self.name, len(stubborn))
 
 
-def _is_ended(worker: _Worker) -> bool:
+def is_ended(worker: Worker) -> bool:
     """Whether somebody else cancelled its task, with the loop: the delivery stays unsettled."""
     return worker.cause is None and worker.task is not None and worker.task.cancelling() > 0

@@ -74,26 +74,42 @@ class Attempt:
         StillRunning: cancelled, and the handler's thread goes on.
         Exception: whatever the handler or an `around` raised; a PublishError if what it sent was not confirmed.
         """
-        headers = delivery.wire.headers
-        try:
-            body = self._route.channel.decode(headers.get(self._type), headers.get(CONTENT_TYPE), delivery.wire.body)
-        except DecodeError as error:
-            raise Undecodable(error) from None
+        body = self._decoded(delivery)
         store = self._handler.store
         if store is None:
-            await self._handle(delivery, body, number, last)
+            await self._handle(delivery, body, self._argument(body), number, last)
             return
         async with store.begin(delivery.wire.id, self._identity) as handling:
             if handling.is_duplicate:
                 log.info("%s: message %s was handled before", self._handler.source, shown(delivery.wire.id))
                 return
-            await self._handle(delivery, body, number, last)
+            await self._handle(delivery, body, self._argument(body), number, last)
             await handling.complete()
 
-    async def _handle(self, delivery: Delivery, body: object, number: int, last: bool) -> None:
-        """With its context, if it or an `around` wants one."""
+    def _decoded(self, delivery: Delivery) -> object:
+        """Raises Undecodable."""
+        headers = delivery.wire.headers
+        try:
+            return self._route.channel.decode(headers.get(self._type), headers.get(CONTENT_TYPE), delivery.wire.body)
+        except DecodeError as error:
+            raise Undecodable(error) from None
+
+    def _argument(self, body: object) -> object:
+        """What the handler gets for one message."""
+        return body
+
+    async def _handle(
+        self,
+        delivery: Delivery,
+        body: object,
+        argument: object,
+        number: int,
+        last: bool,
+        others: Sequence[tuple[Delivery, object]] = (),
+    ) -> None:
+        """With its context, if it or an `around` wants one. `others`: what is handled together with it."""
         if not self._needs_context:
-            await self._call(body, None)
+            await self._call(argument, None)
             return
         context = Context[Any](
             self._bus,
@@ -105,8 +121,9 @@ class Attempt:
             self._state,
             attempt=number,
             last_attempt=last,
+            others=others,
         )
-        handle = self._wrapped(context, lambda: self._call(body, context))
+        handle = self._wrapped(context, lambda: self._call(argument, context))
         try:
             await handle()
         finally:
@@ -130,14 +147,14 @@ class Attempt:
             handle = _bound(around, context, handle)
         return handle
 
-    async def _call(self, body: object, context: Context[Any] | None) -> None:
+    async def _call(self, argument: object, context: Context[Any] | None) -> None:
         handler = self._handler
         if not handler.is_async:
-            await self._call_in_thread(body)
+            await self._call_in_thread(argument)
         elif handler.takes_context:
-            await handler.function(body, context)
+            await handler.function(argument, context)
         else:
-            await handler.function(body)
+            await handler.function(argument)
 
     async def _call_in_thread(self, body: object) -> None:
         if self._threads is None:

@@ -1,6 +1,6 @@
 """What a handler knows of the message that it handles, and what it sends because of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
@@ -37,6 +37,7 @@ class Context(OneWay, Generic[State]):
         *,
         attempt: int,
         last_attempt: bool,
+        others: Sequence[tuple[Delivery, object]] = (),
     ) -> None:
         self.bus = bus
         self.subscription = subscription
@@ -51,6 +52,7 @@ class Context(OneWay, Generic[State]):
         self._handler = handler
         self._delivery = delivery
         self._body = body
+        self._others = others
         self._message_read: Message[object] | None = None
         self._held: list[tuple[Route, Wire, float, float]] = []
         self._sent = 0
@@ -59,24 +61,27 @@ class Context(OneWay, Generic[State]):
 
     @property
     def message(self) -> Message[object]:
-        """The message, with everything that travelled with the body."""
+        """The message, with everything that travelled with the body; the first of a batch."""
         if self._message_read is None:
-            route, delivery = self._route, self._delivery
-            self._message_read = read_message(
-                delivery.wire,
-                self._body,
-                route.prefix,
-                type=route.channel.name,
-                kind=route.channel.kind,
-                raw=delivery.raw,
-            )
+            self._message_read = self._read(self._delivery, self._body)
         return self._message_read
+
+    @property
+    def messages(self) -> Sequence[Message[object]]:
+        """All messages of a batch; else the one."""
+        return [self.message, *(self._read(delivery, body) for delivery, body in self._others)]
+
+    def _read(self, delivery: Delivery, body: object) -> Message[object]:
+        channel = self._route.channel
+        return read_message(
+            delivery.wire, body, self._route.prefix, type=channel.name, kind=channel.kind, raw=delivery.raw
+        )
 
     @property
     def lost(self) -> bool:
         """Whether the connection or assignment that gave the message is gone: it may already be handled elsewhere, and
         what this handler does may be done twice."""
-        return self._delivery.epoch.over
+        return self._delivery.epoch.over or any(delivery.epoch.over for delivery, _ in self._others)
 
     def _message(
         self,

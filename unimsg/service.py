@@ -42,6 +42,27 @@ class _Decorator(Protocol[Body, Reply, State]):
     def __call__(self, f: Callable[[Body], Reply], /) -> Callable[[Body], Reply]: ...
 
 
+class _BatchDecorator(Protocol[Body, State]):
+    @overload
+    def __call__(
+        self, f: Callable[[Sequence[Body]], Coroutine[Any, Any, None]], /
+    ) -> Callable[[Sequence[Body]], Coroutine[Any, Any, None]]: ...
+    @overload
+    def __call__(
+        self, f: Callable[[Sequence[Body], Context[State]], Coroutine[Any, Any, None]], /
+    ) -> Callable[[Sequence[Body], Context[State]], Coroutine[Any, Any, None]]: ...
+    @overload
+    def __call__(self, f: Callable[[Sequence[Body]], None], /) -> Callable[[Sequence[Body]], None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How a handler of batches gets them."""
+
+    size: int
+    within: float
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """One declared handler."""
@@ -56,6 +77,7 @@ class Handler:
     store: Store[Any] | None
     takes_context: bool
     is_async: bool
+    batching: Batching | None = None
 
     @property
     def source(self) -> str:
@@ -157,15 +179,78 @@ class Service(Generic[State]):
 
         It takes `(body)` or `(body, context)` and is `async def`, or `def` for `(body)` alone, which then runs in a
         thread. `subscription`, of a topic: the durable reader's name, the service's unless given. `store`: remembers
-        the messages that were handled, so that a repeated one is not handled again. `concurrency`: how
-        many messages it handles at once in this process, of one key never more than one. `retry`: what becomes of a
-        message when it fails, instead of what the service says. `timeout`: seconds after
-        which it is cancelled, which is a failure of the handler. The thread of a `def` handler cannot be cancelled: its
-        message and its slot stay held until it ends, and so does the process at its exit.
+        the messages that were handled, so that a repeated one is not handled again. `concurrency`: how many messages
+        it handles at once in this process, of one key never more than one. `retry`: what becomes of a message when it
+        fails, instead of what the service says. `timeout`: seconds after which it is cancelled, which is a failure of
+        the handler. The thread of a `def` handler cannot be cancelled: its message and its slot stay held until it
+        ends, and so does the process at its exit.
 
         Raises:
             ConfigurationError: wrong parameters, or another handler reads the same.
         """
+        return self._declaration(channel, subscription, concurrency, retry, timeout, store=store)
+
+    @overload
+    def batch_handler(
+        self,
+        channel: Queue[Body, Any],
+        *,
+        size: int = ...,
+        within: float = ...,
+        concurrency: int = ...,
+        retry: Retry | None = ...,
+        timeout: float = ...,
+    ) -> _BatchDecorator[Body, State]: ...
+    @overload
+    def batch_handler(
+        self,
+        channel: Topic[Body, Any],
+        *,
+        size: int = ...,
+        within: float = ...,
+        subscription: str | None = ...,
+        concurrency: int = ...,
+        retry: Retry | None = ...,
+        timeout: float = ...,
+    ) -> _BatchDecorator[Body, State]: ...
+    def batch_handler(
+        self,
+        channel: Channel[Any, Any],
+        *,
+        size: int = 100,
+        within: float = 1.0,
+        subscription: str | None = None,
+        concurrency: int = 1,
+        retry: Retry | None = None,
+        timeout: float = 300.0,
+    ) -> Any:  # the overloads type it
+        """Makes the decorated function handle the channel's messages many at a time.
+
+        It takes a sequence of bodies, and a context if it wants one, whose `messages` are theirs. When it returns, all
+        are done. When it fails, it gets each of them again by itself, so that only those at fault are tried again, or
+        are dead letters. `size`: messages of a batch at most. `within`: seconds that a batch waits to become full.
+        `concurrency`: batches at once; a key is in one of them at a time. The ids of what it sends through the context
+        derive from the first message of the batch. The rest is as of `handler`.
+
+        Raises:
+            ConfigurationError: wrong parameters, or another handler reads the same.
+        """
+        if size < 1 or within < 0:
+            raise ConfigurationError(f"{channel.name}: size must be 1 or more, within 0 or more seconds")
+        return self._declaration(channel, subscription, concurrency, retry, timeout, batching=Batching(size, within))
+
+    def _declaration(
+        self,
+        channel: Channel[Any, Any],
+        subscription: str | None,
+        concurrency: int,
+        retry: Retry | None,
+        timeout: float,
+        *,
+        store: Store[Any] | None = None,
+        batching: Batching | None = None,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """The decorator that declares the handler."""
         if isinstance(channel, Topic):
             subscription = self.name if subscription is None else subscription
             check_short_name("subscription", subscription)
@@ -189,6 +274,7 @@ class Service(Generic[State]):
                 store=store,
                 takes_context=takes_context,
                 is_async=is_async,
+                batching=batching,
             )
             refuse_second(self.handlers, handler)
             self.handlers.append(handler)

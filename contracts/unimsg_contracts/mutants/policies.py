@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from unimsg import MemoryStore, RetryAfter, _consumer, _copies, _graveyard, channel
+from unimsg._batches import BatchConsumer
 from unimsg._consumer import Consumer
 from unimsg._copies import Copies, Copy
 from unimsg._delays import Delays
@@ -159,6 +160,12 @@ def _any_type(channel: Any, type: str | None, content_type: str | None, data: by
     return _decode(channel, type, content_type, data)
 
 
+def _apart(consumer: Any, lanes: Sequence[Lane], deliveries: Sequence[Delivery], *, stopped: bool) -> None:
+    for lane in lanes:
+        for _ in range(lane.running):
+            consumer._settle(lane, "ack")
+
+
 _numbers = itertools.count()
 marks_before_it_handles = _instead(MemoryStore, "begin", _marked_whatever_happens, "marks before it handles")
 never_marks = _instead(MemoryStore, "begin", _never_a_duplicate, "never marks")
@@ -166,6 +173,9 @@ marks_for_all_handlers = _instead(MemoryStore, "begin", _one_mark, "marks for al
 forgets_upgrades = _instead(Channel, "decode", _no_upgrades, "forgets upgrades")
 takes_any_type = _instead(Channel, "decode", _any_type, "takes any type")
 reads_with_the_first_codec = _instead(channel, "_choose", lambda codecs, _: codecs[0], "reads with the first codec")
+
+
+buries_the_whole_batch = _instead(BatchConsumer, "_apart", _apart, "buries the whole batch")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from unimsg.adapter import Adapter
 from unimsg_contracts.cases import (
+    test_batches,
     test_bus,
     test_dead_letters,
     test_distribution,
@@ -177,6 +178,8 @@ POLICIES = (
     Mutant(test_dead_letters.test_a_dead_letter_that_cannot_be_stored_is_held, patch=policies.swallows_refused_copies),
     Mutant(test_dead_letters.test_a_dead_letter_lets_its_key_go_on, patch=policies.forgets_keys),
     Mutant(test_dead_letters.test_browsing_removes_nothing, operating.BrowsingRemoves),
+    Mutant(test_batches.test_only_the_poison_of_a_batch_is_dead, patch=policies.buries_the_whole_batch),
+    Mutant(test_batches.test_batches_keep_the_order_of_a_key, patch=policies.forgets_keys),
     Mutant(test_duplicates.test_a_repeated_message_has_one_effect, patch=policies.marks_before_it_handles),
     Mutant(test_duplicates.test_a_repeated_message_has_one_effect, patch=policies.never_marks),
     Mutant(test_duplicates.test_each_subscription_has_its_own_effect, patch=policies.marks_for_all_handlers),
