@@ -50,7 +50,8 @@ def dead_address(address: Address) -> Address:
 def attempt_of(wire: Wire) -> int:
     """Which attempt its next one is, from 1, as far as earlier receivers said it."""
     text = wire.headers.get(ATTEMPT)
-    return int(text) if text is not None and text.isascii() and text.isdigit() and 0 < len(text) < 7 else 1
+    said = int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 7 else 1
+    return max(said, 1)  # a stranger may have written it
 
 
 def first_failed_of(wire: Wire) -> str | None:
