@@ -20,7 +20,7 @@ from unimsg._room import Rooms
 from unimsg._settlements import Settlements
 from unimsg._waiting import due_of, place_for, retry_room
 from unimsg.adapter import Address, Delivery, Epoch, Receiver, Wanted
-from unimsg.dead_letters import attempt_of, first_failed_of, record
+from unimsg.dead_letters import attempt_of, first_failed_of, record, text_of
 from unimsg.retry import Again, Dead, Reject, Retry, decide
 
 log = logging.getLogger("unimsg")
@@ -81,8 +81,7 @@ class Consumer:
         self.settlements = Settlements()
         self.expired = 0
         """Messages dropped because their time was over."""
-        self.copy_problem: str | None = None
-        """Why the newest copy of a failed message could not be made, None after one that could."""
+        self._copy_problem: str | None = None
         self._address = address
         self._attempt = attempt
         self._limits = limits
@@ -122,6 +121,11 @@ class Consumer:
     def choked(self) -> bool:
         """Whether failing messages, and those behind them, are all that it may hold: nothing else comes in."""
         return self._lanes.parked > 0 and self._lanes.held >= self._limits.prefetch
+
+    @property
+    def copy_problem(self) -> str | None:
+        """Why the newest copy of a failed message could not be made, None after one that could, or without any left."""
+        return self._copy_problem if self._unsent else None
 
     @property
     def concurrency(self) -> int:
@@ -368,6 +372,10 @@ class Consumer:
     def _failed(self, lane: Lane[Work], error: BaseException) -> None:
         """Leaves the lane parked until the next attempt, or with a copy to send."""
         delivery, _ = lane.head
+        if delivery.epoch.over:  # the broker delivers it again, whatever is made of it here
+            log.warning("%s: message %s comes again: it failed, its connection lost", self.name, shown(delivery.wire.id))
+            self._settle(lane, "release")
+            return
         number = attempt_of(delivery.wire) + lane.tries
         if isinstance(error, Undecodable):
             decision: Again | Dead = Dead(error.reason)
@@ -394,7 +402,7 @@ class Consumer:
         return record(
             reason=reason,
             error_type=type(error).__name__,
-            error_text=str(error) if said else "",
+            error_text=text_of(error) if said else "",
             attempts=number,
             origin=self.name,
             handler=self._attempt.name,
@@ -408,17 +416,20 @@ class Consumer:
         try:
             error = await copy.send()
         except asyncio.CancelledError:
-            if is_ended(worker):
+            if is_ended(worker):  # by its own handler, too: as in `_try`
+                self._wait_in_place(lane, CANCELLED_AGAIN_AFTER)
                 raise
             self._give_back(lane)  # the copy may be stored: then it is handled once more, and not lost
             return
         finally:
             self._rest(worker)
         if error is None:
-            self.copy_problem = None
+            self._copy_problem = None
+            if copy.is_dead:
+                self.failures.forget(delivery.wire.id)
             self._settle(lane, "ack")
             return
-        self.copy_problem = f"a failed message cannot go on: {error}"
+        self._copy_problem = f"a failed message cannot go on: {error}"
         log.warning("%s: message %s stays: %s", self.name, shown(delivery.wire.id), error)
         self._wait_in_place(lane, copy.next_wait())
 

@@ -29,10 +29,12 @@ COPY_TIMEOUT = 10.0
 class Copy:
     """One message on its way to somewhere else."""
 
-    __slots__ = ("_backoff", "_missing", "_publisher", "wire")
+    __slots__ = ("_backoff", "_missing", "_publisher", "is_dead", "wire")
 
     def __init__(self, wire: Wire, publisher: Publisher, missing: Callable[[], None]) -> None:
         self.wire = wire
+        self.is_dead = False
+        """Whether it is a dead letter, and not tried again."""
         self._publisher = publisher
         self._missing = missing
         self._backoff = Backoff()
@@ -76,8 +78,10 @@ class Copies:
 
     def dead(self, wire: Wire, record: Mapping[str, str]) -> Copy:
         """To the dead-letter queue."""
-        copy = Wire(wire.id, wire.body, {**_travelling(wire), **record}, wire.key)
-        return self._to(dead_address(self._address), copy)
+        letter = Wire(wire.id, wire.body, {**_travelling(wire), **record}, wire.key)
+        copy = self._to(dead_address(self._address), letter)
+        copy.is_dead = True
+        return copy
 
     async def aclose(self) -> None:
         """Returns when every copy has its outcome."""

@@ -100,6 +100,14 @@ def without_record(wire: Wire) -> Wire:
     return Wire(wire.id, wire.body, kept, wire.key)
 
 
+def text_of(error: BaseException) -> str:
+    """What it says, if it can."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # of others, and no reason to lose the record
+        return ""
+
+
 def _bounded(text: str) -> str:
     """Any error's text as a header value."""
     return text.encode(errors="replace")[:MAX_TEXT].decode(errors="ignore")
