@@ -6,6 +6,8 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from unimsg._batches import BatchAttempt, BatchConsumer
@@ -184,7 +186,9 @@ class _Runtime:
             "retry": _retry(configured, handler.retry or service.retry),
             "expose_errors": service.expose_errors,
         }
-        parts = (handler.source, route.broker, route.subscription(handler.subscription), route.wanted)
+        start = datetime.now(UTC) - handler.replay if handler.replay is not None else None
+        wanted = replace(route.wanted, start=start)
+        parts = (handler.source, route.broker, route.subscription(handler.subscription), wanted)
         attempt = BatchAttempt if batching else Attempt
         handling = attempt(handler, route, self.bus(service.name), state, service.around, concurrency=concurrency)
         if batching is None:

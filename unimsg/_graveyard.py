@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from unimsg._publisher import Publisher
 from unimsg._routes import OPEN_TIMEOUT, Route
-from unimsg._waiting import retry_room
-from unimsg.adapter import ChannelMissing, Delivery, Kind, Receiver, Wanted, Wire
+from unimsg._targets import publisher_to, source_of
+from unimsg.adapter import ChannelMissing, Delivery, Receiver, Wire
 from unimsg.dead_letters import DeadLetter, dead_address, read, without_record
-from unimsg.errors import ConfigurationError, TopologyError, UnimsgError
+from unimsg.errors import TopologyError, UnimsgError
 
 LOOKED_AT = 10_000
 """Dead letters that one call looks at."""
@@ -23,13 +23,9 @@ class Graveyard:
     """See `Bus.dead_letters` and `Bus.redrive`."""
 
     def __init__(self, route: Route, subscription: str | None) -> None:
-        if route.kind is Kind.TOPIC and subscription is None:
-            raise ConfigurationError(f"{route.channel.name} is a topic: say which subscription's dead letters")
-        if route.kind is Kind.QUEUE and subscription is not None:
-            raise ConfigurationError(f"{route.channel.name} is a queue: only topics have subscriptions")
         self._route = route
         self._adapter = route.broker.adapter
-        self._source = route.subscription(subscription)
+        self._source = source_of(route, subscription)
         self._dead = dead_address(self._source)
 
     async def letters(self) -> Sequence[DeadLetter]:
@@ -44,7 +40,7 @@ class Graveyard:
             return 0
         # What is not wanted is held until the end: given back at once, it would come again and again.
         receiver = await self._adapter.receiver(self._dead, prefetch=len(found) + 100, timeout=OPEN_TIMEOUT)
-        target = self._target()
+        target = publisher_to(self._route, self._source)
         try:
             return await self._move(receiver, target, Counter(chosen), rate)
         finally:
@@ -97,15 +93,3 @@ class Graveyard:
 
     def _read(self, wire: Wire) -> DeadLetter:
         return read(wire, self._route.prefix, self._route.channel.name)
-
-    def _target(self) -> Publisher:
-        """Where the messages came from. Of a subscription on a broker that cannot send to it alone, the room that its
-        receivers let go at once what is due from."""
-        address, wanted = self._source, Wanted(self._route.wanted.options)
-        if address.subscription is not None and self._adapter.capabilities.max_delay <= 0:
-            address = retry_room(address)
-
-        async def make() -> None:
-            await self._route.broker.preparation.prepare(address, wanted, timeout=OPEN_TIMEOUT)
-
-        return Publisher(self._adapter, address, make)

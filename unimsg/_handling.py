@@ -14,6 +14,7 @@ from unimsg._routes import Route
 from unimsg.adapter import Delivery
 from unimsg.channel import UnknownType
 from unimsg.context import Context
+from unimsg.dead_letters import REPLAYED
 from unimsg.errors import DecodeError
 from unimsg.service import Around, Handler
 
@@ -76,7 +77,7 @@ class Attempt:
         """
         body = self._decoded(delivery)
         store = self._handler.store
-        if store is None:
+        if store is None or REPLAYED in delivery.wire.headers:
             await self._handle(delivery, body, self._argument(body), number, last)
             return
         async with store.begin(delivery.wire.id, self._identity) as handling:

@@ -45,7 +45,8 @@ class Room:
         if self._timer is not None:
             self._timer.cancel()
         await self.intake.stop()
-        self._release(lambda _: True)
+        if not self.intake.address.ordered:  # else closing gives it back, in order
+            self._release(lambda _: True)
         await self._settlements.drain()
 
     def _admit(self, batch: Sequence[Delivery], receiver: Receiver) -> None:

@@ -33,7 +33,9 @@ class Route:
         self.partitions: int = partitions if channel.ordered else 0
         self.kind = Kind.QUEUE if channel._kind_of_channel == "queue" else Kind.TOPIC
         self.address = Address(name, self.kind, partitions=self.partitions)
-        self.wanted = Wanted(options)
+        self.is_topic = self.kind is Kind.TOPIC
+        self.wanted = Wanted(options, history=channel.history)
+        _check_history(channel, broker)
         self.prefix = broker.adapter.attribute_prefix
         self.max_body = options.max_body or DEFAULT_MAX_BODY
         if self.max_body > broker.adapter.capabilities.max_body:
@@ -117,6 +119,17 @@ class Route:
         }
         self._attributes[source, type_, content_type] = attributes
         return attributes
+
+
+def _check_history(channel: Channel[Any, Any], broker: Broker) -> None:
+    most, kind = broker.adapter.capabilities.max_history, broker.adapter.broker
+    if channel.history is not None and most is None:
+        raise CapabilityError(
+            f"{channel.name}: a history of {channel.history}, and {kind} keeps none: leave history out, or use another "
+            "broker"
+        )
+    if channel.history is not None and most is not None and channel.history > most:
+        raise CapabilityError(f"{channel.name}: a history of {channel.history}, and {kind} keeps {most} at most")
 
 
 class Routes:

@@ -40,8 +40,8 @@ def place_for(due: float, now: float) -> Place:
 
 
 def retry_room(address: Address, suffix: str = "") -> Address:
-    """Where messages for one queue or subscription wait."""
-    return Address(f"{address.name}..retry{suffix}", Kind.QUEUE)
+    """Where messages for one queue or subscription wait; of an ordered one, what is put back to it alone."""
+    return Address(f"{address.name}..retry{suffix}", Kind.QUEUE, partitions=address.partitions)
 
 
 def delay_room(address: Address, suffix: str = "") -> Address:

@@ -9,7 +9,7 @@ exactly once. `unimsg.memory` is the executable specification of this file.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -285,6 +285,16 @@ class Operations(ABC):
             ChannelMissing: it does not exist.
             ConnectError, PermissionDenied: as everywhere.
         """
+
+    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncIterator[Sequence[Wire]]:
+        """What was sent to a topic from `since` until now, in batches; of one key in the order sent. It disturbs no
+        subscription. Not called where `Capabilities.max_history` is None. `timeout`: seconds for each batch.
+
+        Raises:
+            ChannelMissing: it does not exist, or keeps no history.
+            ConnectError, PermissionDenied: as everywhere.
+        """
+        raise ChannelMissing(f"{topic.name} keeps no history")
 
 
 class Adapter(ABC):

@@ -2,14 +2,16 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any
 
 from unimsg._graveyard import Graveyard
 from unimsg._pipeline import Pipeline
+from unimsg._replay import replay
 from unimsg._routes import Route, Routes
 from unimsg._sending import OneWay, Sender, confirmed, confirmed_later
 from unimsg.adapter import Wire
-from unimsg.channel import Channel
+from unimsg.channel import Channel, Topic
 from unimsg.dead_letters import DeadLetter
 from unimsg.errors import BusClosed
 from unimsg.health import Health
@@ -71,6 +73,18 @@ class Bus(OneWay):
             ConfigurationError, TopologyError, ConnectError, PermissionDenied: as `dead_letters`.
         """
         return await Graveyard(self._route(channel), subscription).redrive(where, limit, rate)
+
+    async def replay(self, topic: Topic[Any, Any], subscription: str, *, since: datetime) -> int:
+        """Has one subscription handle again what was published since then; returns how many messages. They come beside
+        what it handles anyway, of one key in the order sent, and a handler's `store` does not keep them out.
+
+        Raises:
+            CapabilityError: the topic keeps no such history.
+            TopologyError: the topic does not exist, or was made without history.
+            PublishError: a message was not confirmed: some have come, some have not.
+            ConnectError, PermissionDenied: as everywhere.
+        """
+        return await replay(self._route(topic), subscription, since)
 
     async def health(self) -> Health:
         """How connections, receivers and handlers do. Fast: it asks no broker."""

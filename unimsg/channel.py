@@ -3,6 +3,7 @@
 import re
 import types
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from typing_extensions import TypeForm
@@ -82,6 +83,8 @@ class Channel(Generic[Body, Reply]):
         self.ordered = ordered or key is not None
         self.kind: Kind = kind
         self.ttl = ttl
+        self.history: timedelta | None = None
+        """How far back a topic can be replayed; None: not at all."""
         self.options = tuple(options)
         self.key_of = key
         """Derives the key from the body; None: each call passes its key, if any."""
@@ -196,7 +199,8 @@ class Queue(Channel[Body, Reply]):
 class Topic(Channel[Body, Reply]):
     """Publish-subscribe: each message goes to every subscription, and to one receiver of each.
 
-    The parameters and errors are those of `Queue`.
+    `history`: how far back the topic can be replayed; a broker that cannot keep so much is a CapabilityError at
+    start-up. The other parameters and errors are those of `Queue`.
     """
 
     _kind_of_channel = "topic"
@@ -212,11 +216,15 @@ class Topic(Channel[Body, Reply]):
         ttl: float | None = None,
         codec: Codec[Body] | Sequence[Codec[Body]] | None = None,
         upgrades: "Sequence[Callable[[Any], Body]]" = (),
+        history: timedelta | None = None,
         options: "Sequence[ChannelOptions]" = (),
     ) -> None:
+        if history is not None and not timedelta() < history:
+            raise ConfigurationError(f"{name}: history must be more than 0, not {history!r}")
         super().__init__(
             name, body, key=key, ordered=ordered, kind=kind, ttl=ttl, codec=codec, upgrades=upgrades, options=options
         )
+        self.history = history
 
 
 def check_name(name: str) -> None:

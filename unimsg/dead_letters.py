@@ -13,6 +13,7 @@ PREFIX = "unimsg-dead-"
 ATTEMPT = "unimsg-attempt"
 DUE = "unimsg-due"
 UNTIL = "unimsg-until"
+REPLAYED = "unimsg-replayed"
 FIRST_FAILED = "unimsg-first-failed"
 OURS = "unimsg-"
 MAX_TEXT = 1000

@@ -6,7 +6,8 @@ it lives on. All adapters of one loop share one broker.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import ClassVar, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -150,6 +151,23 @@ class _Line:
                 lane.owner = None
 
 
+class _History:
+    """What a topic keeps."""
+
+    def __init__(self) -> None:
+        self.length = timedelta()
+        self._kept: deque[tuple[datetime, Wire]] = deque()
+
+    def put(self, wire: Wire) -> None:
+        now = datetime.now(UTC)
+        self._kept.append((now, wire))
+        while self._kept[0][0] < now - self.length:
+            self._kept.popleft()
+
+    def since(self, moment: datetime) -> list[Wire]:
+        return [wire for sent, wire in self._kept if sent >= moment]
+
+
 class MemoryBroker:
     """What the adapters of one event loop share. Its methods that no adapter calls make faults, for tests."""
 
@@ -158,6 +176,7 @@ class MemoryBroker:
     def __init__(self) -> None:
         self.queues: dict[str, _Line] = {}
         self.topics: dict[str, dict[str, _Line]] = {}
+        self.histories: dict[str, _History] = {}
 
     @classmethod
     def current(cls) -> "MemoryBroker":
@@ -199,6 +218,7 @@ class MemoryAdapter(Adapter):
     capabilities = Capabilities(
         max_delay=24 * 3600.0,
         max_body=64 * 1024 * 1024,
+        max_history=timedelta(days=1),
         counts_redeliveries=True,
         notices_missing_inbox=True,
     )
@@ -224,12 +244,20 @@ class MemoryAdapter(Adapter):
         if address.kind is Kind.INBOX:
             return
         _refuse_two_kinds(broker, address)
-        _refuse_history(address, wanted)
+        self._refuse_history(address, wanted)
+        if address.kind is Kind.TOPIC and wanted.history is not None:
+            history = broker.histories.setdefault(address.channel, _History())
+            history.length = max(history.length, wanted.history)
         subscriptions = broker.topics.setdefault(address.channel, {}) if address.kind is Kind.TOPIC else None
         if subscriptions is not None and address.subscription is None:
             return
         lines = broker.queues if subscriptions is None else subscriptions
-        line = lines.setdefault(address.subscription or address.channel, _new_line(address, wanted))
+        line = lines.get(address.subscription or address.channel)
+        if line is None:
+            line = lines[address.subscription or address.channel] = _new_line(address, wanted)
+            if wanted.start is not None and address.channel in broker.histories:
+                for wire in broker.histories[address.channel].since(wanted.start):
+                    line.put(wire)
         if line.address != address:
             raise TopologyError(
                 f"memory: {address.name} exists with {line.address.partitions} partitions, not {address.partitions}: "
@@ -288,12 +316,26 @@ class MemoryAdapter(Adapter):
             )
         if any(line.full for line in lines):
             return Refused(f"memory: {address.name} is full", channel=address.name, message_id=wire.id)
+        if address.kind is Kind.TOPIC and address.subscription is None:
+            self._keep(address, wire, delay)
         for line in lines:
             if delay:
                 asyncio.get_running_loop().call_later(delay, _put_late, line, wire)
             else:
                 line.put(wire)
         return None
+
+    def _keep(self, address: Address, wire: Wire, delay: float) -> None:
+        history = MemoryBroker.current().histories.get(address.channel)
+        if history is not None and delay:
+            asyncio.get_running_loop().call_later(delay, history.put, wire)
+        elif history is not None:
+            history.put(wire)
+
+    def _refuse_history(self, address: Address, wanted: Wanted) -> None:
+        most = self.capabilities.max_history
+        if wanted.history is not None and (most is None or wanted.history > most):
+            raise CapabilityError(f"memory: {address.name}: a history of {wanted.history}, at most {most} is kept")
 
 
 class MemoryReceiver(Receiver):
@@ -421,6 +463,12 @@ class MemoryOperations(Operations):
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
         return line.waiting_wires()[:limit]
 
+    async def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncIterator[Sequence[Wire]]:
+        broker = MemoryBroker.current()
+        if topic.channel not in broker.histories:
+            raise ChannelMissing(f"memory: {topic.name} keeps no history")
+        yield broker.histories[topic.channel].since(since)
+
 
 def _new_line(address: Address, wanted: Wanted) -> _Line:
     options = wanted.options if isinstance(wanted.options, MemoryOptions) else MemoryOptions()
@@ -431,14 +479,6 @@ def _new_line(address: Address, wanted: Wanted) -> _Line:
 def _put_late(line: _Line, wire: Wire) -> None:
     line.put(wire)
     line.pump()
-
-
-def _refuse_history(address: Address, wanted: Wanted) -> None:
-    if wanted.history is not None or wanted.start is not None:
-        raise CapabilityError(
-            f"memory: {address.name} must be replayable, and the broker in memory keeps no history: "
-            "declare the topic without history, or leave it on a broker that has it"
-        )
 
 
 def _refuse_two_kinds(broker: MemoryBroker, address: Address) -> None:

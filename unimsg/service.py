@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 
 from typing_extensions import TypeVar
@@ -74,6 +75,7 @@ class Handler:
     concurrency: int
     timeout: float
     retry: Retry | None
+    replay: timedelta | None
     store: Store[Any] | None
     takes_context: bool
     is_async: bool
@@ -160,6 +162,7 @@ class Service(Generic[State]):
         channel: Topic[Body, Reply],
         *,
         subscription: str | None = ...,
+        replay: timedelta | None = ...,
         store: Store[None] | None = ...,
         concurrency: int = ...,
         retry: Retry | None = ...,
@@ -170,6 +173,7 @@ class Service(Generic[State]):
         channel: Channel[Any, Any],
         *,
         subscription: str | None = None,
+        replay: timedelta | None = None,
         store: Store[Any] | None = None,
         concurrency: int = 10,
         retry: Retry | None = None,
@@ -178,7 +182,8 @@ class Service(Generic[State]):
         """Makes the decorated function handle the channel's messages.
 
         It takes `(body)` or `(body, context)` and is `async def`, or `def` for `(body)` alone, which then runs in a
-        thread. `subscription`, of a topic: the durable reader's name, the service's unless given. `store`: remembers
+        thread. `subscription`, of a topic: the durable reader's name, the service's unless given. `replay`, of a
+        topic with history: a subscription that does not exist yet begins so far back. `store`: remembers
         the messages that were handled, so that a repeated one is not handled again. `concurrency`: how many messages
         it handles at once in this process, of one key never more than one. `retry`: what becomes of a message when it
         fails, instead of what the service says. `timeout`: seconds after which it is cancelled, which is a failure of
@@ -188,7 +193,7 @@ class Service(Generic[State]):
         Raises:
             ConfigurationError: wrong parameters, or another handler reads the same.
         """
-        return self._declaration(channel, subscription, concurrency, retry, timeout, store=store)
+        return self._declaration(channel, subscription, replay, concurrency, retry, timeout, store=store)
 
     @overload
     def batch_handler(
@@ -209,6 +214,7 @@ class Service(Generic[State]):
         size: int = ...,
         within: float = ...,
         subscription: str | None = ...,
+        replay: timedelta | None = ...,
         concurrency: int = ...,
         retry: Retry | None = ...,
         timeout: float = ...,
@@ -220,6 +226,7 @@ class Service(Generic[State]):
         size: int = 100,
         within: float = 1.0,
         subscription: str | None = None,
+        replay: timedelta | None = None,
         concurrency: int = 1,
         retry: Retry | None = None,
         timeout: float = 300.0,
@@ -237,12 +244,15 @@ class Service(Generic[State]):
         """
         if size < 1 or within < 0:
             raise ConfigurationError(f"{channel.name}: size must be 1 or more, within 0 or more seconds")
-        return self._declaration(channel, subscription, concurrency, retry, timeout, batching=Batching(size, within))
+        return self._declaration(
+            channel, subscription, replay, concurrency, retry, timeout, batching=Batching(size, within)
+        )
 
     def _declaration(
         self,
         channel: Channel[Any, Any],
         subscription: str | None,
+        replay: timedelta | None,
         concurrency: int,
         retry: Retry | None,
         timeout: float,
@@ -256,6 +266,11 @@ class Service(Generic[State]):
             check_short_name("subscription", subscription)
         elif subscription is not None:
             raise ConfigurationError(f"{channel.name} is a queue: only topics have subscriptions")
+        if replay is not None and (channel.history is None or replay > channel.history):
+            raise ConfigurationError(
+                f"{channel.name}: replay={replay!r}, and its history is {channel.history!r}: declare the topic with a "
+                "longer one"
+            )
         if concurrency < 1 or timeout <= 0:
             raise ConfigurationError(f"{channel.name}: concurrency must be 1 or more, timeout more than 0 seconds")
         if not (retry is None or isinstance(retry, Retry)):
@@ -271,6 +286,7 @@ class Service(Generic[State]):
                 concurrency=concurrency,
                 timeout=timeout,
                 retry=retry,
+                replay=replay,
                 store=store,
                 takes_context=takes_context,
                 is_async=is_async,

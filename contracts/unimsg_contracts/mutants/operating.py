@@ -178,6 +178,13 @@ class SeesDifferences(Broken):
         return self.Operations(self.inner.operations())
 
 
+class ForgetsTheStart(Broken):
+    """Lets every subscription begin now."""
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        await super().ensure(address, replace(wanted, start=None), timeout=timeout)
+
+
 class BrowsingRemoves(Broken):
     """Takes out what it shows."""
 

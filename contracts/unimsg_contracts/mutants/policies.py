@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from unimsg import MemoryStore, RetryAfter, _consumer, _copies, _graveyard, channel
+from unimsg import MemoryStore, RetryAfter, _consumer, _copies, _graveyard, _replay, _routes, channel
 from unimsg._batches import BatchConsumer
 from unimsg._consumer import Consumer
 from unimsg._copies import Copies, Copy
@@ -17,6 +17,8 @@ from unimsg._delays import Delays
 from unimsg._graveyard import Graveyard
 from unimsg._handling import Attempt
 from unimsg._publisher import Publisher
+from unimsg._routes import Route
+from unimsg._targets import publisher_to
 from unimsg.adapter import Address, Delivery, Kind, Receiver, Wire
 from unimsg.channel import Channel
 from unimsg.dead_letters import ATTEMPT
@@ -101,12 +103,11 @@ async def _removed_first(
     return await _put_back(graveyard, receiver, target, deliveries)
 
 
-_redrive, _put_back, _target = Graveyard.redrive, Graveyard._put_back, Graveyard._target
+_redrive, _put_back = Graveyard.redrive, Graveyard._put_back
 
 
-def _to_all(graveyard: Graveyard) -> Publisher:
-    graveyard._source = replace(graveyard._source, subscription=None)
-    return _target(graveyard)
+def _to_all(route: Route, source: Address) -> Publisher:
+    return publisher_to(route, replace(source, subscription=None))
 
 
 counts_no_attempts = _instead(Copies, "again", _same_attempt, "counts no attempts")
@@ -123,8 +124,11 @@ redrives_as_the_seventh_attempt = _instead(
     _graveyard, "without_record", _record_kept, "redrives as the seventh attempt"
 )
 removes_before_it_puts_back = _instead(Graveyard, "_put_back", _removed_first, "removes before it puts back")
-redrives_to_all_subscriptions = _instead(Graveyard, "_target", _to_all, "redrives to all subscriptions")
+redrives_to_all_subscriptions = _instead(_graveyard, "publisher_to", _to_all, "redrives to all subscriptions")
 delays_whatever_is_asked = _instead(Delays, "check", lambda *_: None, "delays whatever is asked")
+replays_to_all_subscriptions = _instead(_replay, "publisher_to", _to_all, "replays to all subscriptions")
+replays_as_any_message = _instead(_replay, "_marked", lambda wire: wire, "replays as any message")
+promises_any_history = _instead(_routes, "_check_history", lambda *_: None, "promises any history")
 handles_the_expired = _instead(Attempt, "is_too_late", lambda *_: False, "handles the expired")
 
 

@@ -17,6 +17,7 @@ from unimsg_contracts.cases import (
     test_order,
     test_ordered_retry,
     test_reconnection,
+    test_replay,
     test_retry,
     test_sending,
     test_services,
@@ -145,6 +146,12 @@ IN_MEMORY = (
 )
 
 POLICIES = (
+    Mutant(test_replay.test_a_new_subscription_can_begin_in_the_past, operating.ForgetsTheStart),
+    Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_to_all_subscriptions),
+    Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_as_any_message),
+    Mutant(
+        test_replay.test_a_history_beyond_the_broker_is_refused, operating.DropsHistory, policies.promises_any_history
+    ),
     Mutant(test_retry.test_attempts_are_counted_and_wait, patch=policies.counts_no_attempts),
     Mutant(test_retry.test_attempts_are_counted_and_wait, sending.IgnoresDelays),
     Mutant(test_retry.test_attempts_are_counted_and_wait, patch=policies.acknowledges_without_a_copy),
