@@ -1,7 +1,9 @@
 """What the tests of retry, waiting and dead letters share: a quick policy, and a broker that cannot delay by itself."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 
 from unimsg import Bus, DeadLetter, Queue, Retry, Topic
 from unimsg.adapter import Address, Kind, Wire
@@ -46,3 +48,11 @@ async def put(queue: str, *wires: Wire) -> None:
 async def letters(bus: Bus, channel: Queue[int] | Topic[int], subscription: str | None = None) -> list[DeadLetter]:
     """The dead letters of a channel."""
     return [letter async for letter in bus.dead_letters(channel, subscription)]
+
+
+async def told(bus: Bus, text: str) -> None:
+    """Returns when health tells of it."""
+    deadline = monotonic() + 5
+    while text not in (found := "\n".join((await bus.health()).problems)):
+        assert monotonic() < deadline, f"health never said {text!r}, but {found!r}"
+        await asyncio.sleep(0.01)
