@@ -17,6 +17,11 @@ ID, KEY = f"{PREFIX}id", f"{PREFIX}partitionkey"
 INBOX = "unimsg-inbox"
 """Attribute that names the inbox a message on the shared topic of replies is for."""
 
+SOURCE = "CloudPubSubDeadLetterSourceSubscription"
+"""Attribute of what Pub/Sub itself moved to a dead-letter topic."""
+REASON, LAST_FAILED = "unimsg-dead-reason", "unimsg-dead-last-failed"
+"""Headers that the core reads a dead letter from."""
+
 # Attributes that Pub/Sub and its clients add for themselves.
 BOOKKEEPING = ("goog", "CloudPubSub", INBOX)
 
@@ -69,5 +74,8 @@ def decode(message: Any) -> Wire:
     message_id = headers.pop(ID, "") or message.message_id
     key = headers.pop(KEY, None) or message.ordering_key or None
     if any(name.startswith(BOOKKEEPING) for name in headers):
+        if SOURCE in headers:
+            headers.setdefault(REASON, "delivery-limit")
+            headers.setdefault(LAST_FAILED, message.publish_time.ToJsonString())
         headers = {name: value for name, value in headers.items() if not name.startswith(BOOKKEEPING)}
     return Wire(message_id, message.data, headers, key)
