@@ -10,6 +10,7 @@ from unimsg.errors import PublishError
 from unimsg.keys import partition_of
 from unimsg_rabbitmq import errors, topology
 from unimsg_rabbitmq.connection import Connection
+from unimsg_rabbitmq.delays import MAX_DELAY, delay_queue
 from unimsg_rabbitmq.operations import RabbitOperations
 from unimsg_rabbitmq.options import RabbitOptions, Server
 from unimsg_rabbitmq.publisher import Call, Publisher
@@ -27,7 +28,10 @@ class RabbitAdapter(Adapter):
 
     def __init__(self, server: Server) -> None:
         self.capabilities = Capabilities(
-            max_body=server.options.max_message_size, counts_redeliveries=True, notices_missing_inbox=True
+            max_delay=MAX_DELAY,
+            max_body=server.options.max_message_size,
+            counts_redeliveries=True,
+            notices_missing_inbox=True,
         )
         self._server = server
         self._sending: Connection | None = None
@@ -59,7 +63,7 @@ class RabbitAdapter(Adapter):
         options = topology.rabbit_options(wanted)
         try:
             async with asyncio.timeout(timeout):
-                await topology.create(await self._open(self._receiving).get(), address, options)
+                await topology.create(await self._open(self._receiving).get(), address, options, wanted.delays)
         except (*errors.BROKEN, ValueError, TypeError) as error:
             raise errors.operation_failure(error, "declaring", address) from error
 
@@ -68,9 +72,13 @@ class RabbitAdapter(Adapter):
     ) -> Sequence[PublishError | None]:
         if delay > self.capabilities.max_delay:
             raise ValueError(f"RabbitMQ: a delay of {delay} s is more than {self.capabilities.max_delay} s")
+        if delay > 0 and address.ordered:
+            raise ValueError(f"RabbitMQ: {address.name} is ordered: what is delayed would be overtaken")
         if not messages:
             return []
         deadline = asyncio.get_running_loop().time() + timeout
+        if delay > 0:
+            address = Address(delay_queue(address, delay), Kind.QUEUE)
         exchange = _exchange(address)
         routed = [(self._route(address, wire), wire) for wire in messages]
         # A topic without subscriptions takes everything; a queue must exist.

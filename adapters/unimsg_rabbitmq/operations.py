@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
-from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted
+from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted, Wire
+from unimsg.errors import CapabilityError
 from unimsg_rabbitmq import errors, topology
 from unimsg_rabbitmq.connection import Connection
+from unimsg_rabbitmq.look import look
 
 
 class RabbitOperations(Operations):
@@ -19,7 +21,7 @@ class RabbitOperations(Operations):
         options = topology.rabbit_options(wanted)
         try:
             async with asyncio.timeout(timeout):
-                return await topology.compare(await self._connection.get(), address, options)
+                return await topology.compare(await self._connection.get(), address, options, wanted.delays)
         except errors.BROKEN as error:
             raise errors.operation_failure(error, "inspecting", address) from error
 
@@ -35,3 +37,20 @@ class RabbitOperations(Operations):
         except errors.BROKEN as error:
             raise errors.operation_failure(error, "counting the messages of", address) from error
         raise ChannelMissing(f"RabbitMQ: {address.name} does not exist")
+
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+        """Each look counts as one delivery of what it shows; `..dead` queues have no limit of them.
+
+        Raises: as `Operations.browse`, and CapabilityError for an ordered address.
+        """
+        if (
+            address.ordered
+        ):  # what one consumer gives back goes behind what others gave back: keys would lose their order
+            raise CapabilityError(
+                f"RabbitMQ: {address.name} is ordered: looking at it could break the order of its keys"
+            )
+        try:
+            async with asyncio.timeout(timeout):
+                return await look(await self._connection.get(), address.name, limit)
+        except errors.BROKEN as error:
+            raise errors.operation_failure(error, "looking at", address) from error

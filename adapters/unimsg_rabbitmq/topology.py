@@ -10,10 +10,10 @@ from pamqp.common import FieldTable
 from unimsg.adapter import Address, Difference, Kind, Wanted
 from unimsg.errors import CapabilityError, TopologyError
 from unimsg_rabbitmq.connection import Link, answered
+from unimsg_rabbitmq.delays import MAX_DELAY, Arguments, delay_queues, delays_of, is_topic
 from unimsg_rabbitmq.errors import difference
 from unimsg_rabbitmq.options import RabbitOptions
 
-Arguments = dict[str, bool | int | str]
 Declare = Callable[[AbstractChannel], Awaitable[object]]
 DEAD = "..dead"
 INBOX_ARGUMENTS: Arguments = {"x-queue-type": "classic", "x-expires": 600_000}
@@ -63,21 +63,27 @@ def refuse_unable(address: Address, wanted: Wanted) -> None:
         raise CapabilityError(f"RabbitMQ: {address.name}: a history is not supported yet: leave it on Kafka or Pub/Sub")
     if wanted.start is not None:
         raise CapabilityError(f"RabbitMQ: {address.name}: a subscription begins with what is sent after it exists")
+    if wanted.delays and address.ordered:
+        raise CapabilityError(f"RabbitMQ: {address.name}: ordered: what is delayed would be overtaken")
+    if any(not 0 < delay <= MAX_DELAY for delay in wanted.delays):
+        raise CapabilityError(f"RabbitMQ: {address.name}: a delay of more than {MAX_DELAY:g} s")
 
 
 def rabbit_options(wanted: Wanted) -> RabbitOptions:
     return wanted.options if isinstance(wanted.options, RabbitOptions) else RabbitOptions()
 
 
-async def create(link: Link, address: Address, options: RabbitOptions) -> None:
+async def create(link: Link, address: Address, options: RabbitOptions, delays: tuple[float, ...] = ()) -> None:
     """Makes what is missing. Raises aiormq's errors, and TopologyError where another shape of it exists."""
     await _refuse_other_shapes(link, address)
     async with link.scratch() as channel:
-        for declare in _declarations(address, options):
+        for declare in (*_declarations(address, options), *_delay_declarations(address, delays)):
             await answered(declare(channel))
 
 
-async def compare(link: Link, address: Address, options: RabbitOptions) -> list[Difference]:
+async def compare(
+    link: Link, address: Address, options: RabbitOptions, delays: tuple[float, ...] = ()
+) -> list[Difference]:
     """What `create` would make or refuse; makes nothing. Bindings cannot be seen with AMQP 0-9-1."""
     try:
         await _refuse_other_shapes(link, address)
@@ -88,9 +94,11 @@ async def compare(link: Link, address: Address, options: RabbitOptions) -> list[
         found += await _compared(
             link, f"exchange {address.channel}", _look_exchange(address), _declare_exchange(address)
         )
-        if address.subscription is None:
-            return found
-    for name, arguments in _queues(address, options):
+    if delays and is_topic(address):
+        name = delays_of(address)
+        found += await _compared(link, f"exchange {name}", look_exchange(name), _declare_delays(name))
+    queues = [] if is_topic(address) else _queues(address, options)
+    for name, arguments in (*queues, *delay_queues(address, delays)):
         found += await _compared(link, f"queue {name}", look_queue(name), _declare_queue(name, arguments))
     return found
 
@@ -166,6 +174,22 @@ def _declarations(address: Address, options: RabbitOptions) -> list[Declare]:
         names = enumerate(queues_of(address))
         steps += [_bind(name, address.channel, binding_key(address, index)) for index, name in names]
     return steps
+
+
+def _declare_delays(name: str) -> Declare:
+    return lambda channel: channel.exchange_declare(name, exchange_type="fanout", durable=True, internal=True)
+
+
+def _feed(topic: Address, exchange: str) -> Declare:
+    return lambda channel: channel.exchange_bind(topic.channel, exchange, binding_key(topic, 0))
+
+
+def _delay_declarations(address: Address, delays: tuple[float, ...]) -> list[Declare]:
+    queues = [_declare_queue(name, arguments) for name, arguments in delay_queues(address, delays)]
+    if not queues or not is_topic(address):
+        return queues
+    name = delays_of(address)
+    return [_declare_delays(name), _feed(address, name), queues[0], _bind(name, name, ""), *queues[1:]]
 
 
 async def _refuse_other_shapes(link: Link, address: Address) -> None:

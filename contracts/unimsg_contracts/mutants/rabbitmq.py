@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from unimsg_rabbitmq import errors, topology
+from unimsg_rabbitmq.delays import Arguments
 from unimsg_rabbitmq.options import RabbitOptions
 from unimsg_rabbitmq.receiver import RabbitReceiver, _Session
 
@@ -17,7 +18,7 @@ def no_single_active_consumer() -> Iterator[None]:
     """All receivers of a partition get its messages by turns."""
     original = topology.arguments_of
 
-    def arguments_of(address: Address, options: RabbitOptions) -> topology.Arguments:
+    def arguments_of(address: Address, options: RabbitOptions) -> Arguments:
         arguments = original(address, options)
         arguments.pop("x-single-active-consumer", None)
         return arguments
