@@ -1,15 +1,18 @@
 """The dead letters of one queue or subscription: reading them, and putting them back."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from unimsg._publisher import Publisher
 from unimsg._routes import OPEN_TIMEOUT, Route
 from unimsg._targets import publisher_to, source_of
-from unimsg.adapter import ChannelMissing, Delivery, Receiver, Wire
+from unimsg.adapter import ChannelMissing, Delivery, Receiver, ReceiverClosed, SettlementLost, Wire
 from unimsg.dead_letters import DeadLetter, dead_address, read, without_record
-from unimsg.errors import TopologyError, UnimsgError
+from unimsg.errors import BusClosed, TopologyError, UnimsgError
+
+log = logging.getLogger("unimsg")
 
 LOOKED_AT = 10_000
 """Dead letters that one call looks at."""
@@ -56,6 +59,10 @@ class Graveyard:
                     batch = await receiver.receive()
             except TimeoutError:
                 break
+            except ChannelMissing as error:
+                raise TopologyError(f"{error}: {moved} dead letters were put back before") from error
+            except ReceiverClosed as error:
+                raise BusClosed(f"{self._dead.name}: the bus was closed; {moved} were put back before") from error
             ours: list[Delivery] = []
             for delivery in batch:
                 if wanted[delivery.wire.id] > 0:
@@ -65,6 +72,9 @@ class Graveyard:
                 moved += await self._put_back(receiver, target, ours)
                 continue
             for delivery in ours:
+                if delivery.epoch.draining:  # it comes again, and could not be removed now
+                    wanted[delivery.wire.id] += 1
+                    continue
                 moved += await self._put_back(receiver, target, [delivery])
                 await asyncio.sleep(1 / rate)
         return moved
@@ -76,7 +86,10 @@ class Graveyard:
         )
         confirmed = [delivery for delivery, error in zip(deliveries, outcomes, strict=True) if error is None]
         if confirmed:
-            await receiver.ack(confirmed)
+            try:
+                await receiver.ack(confirmed)
+            except SettlementLost as error:
+                log.warning("%s: some that were put back may still be dead letters: %s", self._dead.name, error)
         errors: list[UnimsgError] = [error for error in outcomes if error is not None]
         if errors:
             raise errors[0]
