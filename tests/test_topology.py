@@ -72,8 +72,8 @@ async def test_a_channel_is_made_once_in_a_process() -> None:
     finally:
         registry.register("tea", None)
     assert [address.name for address, _ in Tea.ensured] == [
-        "topology.numbers..dead",
         "topology.numbers",
+        "topology.numbers..dead",
         "topology.events",
     ]
 

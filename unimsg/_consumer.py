@@ -143,13 +143,17 @@ class Consumer:
 
     async def start(self) -> None:
         """Raises: as `Adapter.ensure`."""
-        await self._copies.prepare()
-        await self._intake.start()
-        if not self._copies.native:
-            for suffix in self._first_rooms:
-                await self._rooms.open(suffix)
-            if self._first_rooms:
-                self._rooms.look()
+        await self._intake.prepare()  # before what belongs to the channel, which may be made like it
+        rooms = [] if self._copies.native else self._first_rooms
+        opened = await asyncio.gather(
+            self._copies.prepare(), *(self._rooms.open(suffix) for suffix in rooms), return_exceptions=True
+        )
+        for error in opened:
+            if error is not None:
+                raise error
+        await self._intake.start()  # the last: nothing is taken in that has nowhere to go when it fails
+        if rooms:
+            self._rooms.look()
 
     async def stop(self) -> None:
         """Takes no more in, lets what runs end within the grace period, settles it, and gives the rest back."""
@@ -373,7 +377,9 @@ class Consumer:
         """Leaves the lane parked until the next attempt, or with a copy to send."""
         delivery, _ = lane.head
         if delivery.epoch.over:  # the broker delivers it again, whatever is made of it here
-            log.warning("%s: message %s comes again: it failed, its connection lost", self.name, shown(delivery.wire.id))
+            log.warning(
+                "%s: message %s comes again: it failed, its connection lost", self.name, shown(delivery.wire.id)
+            )
             self._settle(lane, "release")
             return
         number = attempt_of(delivery.wire) + lane.tries

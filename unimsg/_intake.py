@@ -42,6 +42,10 @@ class Intake:
         """Whether it still takes messages in; False is a bug of ours or the end."""
         return self._reopening or (self._task is not None and not self._task.done())
 
+    async def prepare(self) -> None:
+        """Makes the channel; `start` does so, too. Raises: as `Adapter.ensure`."""
+        await self._broker.preparation.prepare(self.address, self._wanted, timeout=OPEN_TIMEOUT)
+
     async def start(self) -> None:
         """Raises: as `Adapter.ensure`."""
         try:
@@ -75,7 +79,7 @@ class Intake:
             await self.receiver.aclose()
 
     async def _open(self) -> Receiver:
-        await self._broker.preparation.prepare(self.address, self._wanted, timeout=OPEN_TIMEOUT)
+        await self.prepare()
         return await self._broker.adapter.receiver(
             self.address, prefetch=self._prefetch, timeout=OPEN_TIMEOUT, grace=self._grace
         )
