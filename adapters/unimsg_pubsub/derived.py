@@ -19,6 +19,8 @@ def graveyard_of(address: Address) -> Address | None:
     What waits for its next attempt is handled straight from where it waits: it is backed as its queue is. What waits to
     be published is handled by nobody, and dead letters neither.
     """
+    if address.kind is Kind.INBOX:
+        return None
     role = role_of(address)
     if not role:
         return Address(f"{address.name}..{DEAD}", Kind.QUEUE)
