@@ -51,7 +51,7 @@ class BatchConsumer(Consumer):
     def _start_workers(self) -> None:
         """One worker collects at a time: two would share what one batch could hold."""
         self._wake_collector()
-        while not (self._stopping or self._paused or self._collecting) and len(self._workers) < self.concurrency:
+        while not (self._stopping or self._pace.paused or self._collecting) and len(self._workers) < self.concurrency:
             lane = self._lanes.start()
             if lane is None:
                 break
@@ -74,7 +74,7 @@ class BatchConsumer(Consumer):
             finally:
                 self._collecting = False
                 self._start_workers()
-            if self._stopping or self._paused:
+            if self._stopping or self._pace.paused:
                 self._put_back([*lanes, *worker.singles])
                 return
             await self._handle_batch(worker, lanes)
@@ -91,7 +91,7 @@ class BatchConsumer(Consumer):
         """Fills `lanes` until the batch is full or has waited long enough."""
         loop = asyncio.get_running_loop()
         until, count = loop.time() + self._within, 0
-        while not (self._stopping or self._paused):
+        while not (self._stopping or self._pace.paused):
             while lane is not None:
                 if self._is_single(lane.head[0]):
                     worker.singles.append(lane)
