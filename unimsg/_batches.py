@@ -109,9 +109,14 @@ class BatchConsumer(Consumer):
                 timer.cancel()
                 self._arrived = None
             lane = self._lanes.start()
-        for lane in lanes:  # more of their keys may have come meanwhile
+        for lane in list(lanes):  # more of their keys may have come meanwhile, and their epoch may drain by now
             before = lane.running
-            count += self._widen(lane, before + self._size - count) - before
+            if self._is_single(lane.head[0]):
+                lanes.remove(lane)
+                worker.singles.append(lane)
+                count += self._lanes.widen(lane, 1) - 1 - before
+            else:
+                count += self._widen(lane, before + self._size - count) - before
 
     def _is_single(self, delivery: Delivery) -> bool:
         return (
