@@ -188,6 +188,7 @@ class BatchConsumer(Consumer):
                     self._settle(lane, "release")
             else:
                 self._lanes.put_back(lane)
+        self._shed(lambda work: work[0].epoch.draining)  # what ran when that began, and nobody starts any more
 
     def _settle(self, lane: Lane[Work], verb: Literal["ack", "release"]) -> None:
         self._single.discard(lane.head[0])
