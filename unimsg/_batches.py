@@ -83,6 +83,7 @@ class BatchConsumer(Consumer):
         except asyncio.CancelledError:
             if worker.cause is None:
                 raise
+            self._put_back([*lanes, *worker.singles])  # cancelled while it collected
         finally:
             del self._workers[worker]
             self._start_workers()
