@@ -110,6 +110,8 @@ class BatchConsumer(Consumer):
                 timer.cancel()
                 self._arrived = None
             lane = self._lanes.start()
+        if lane is not None:  # started, and then the end came: it is put back with the others
+            worker.singles.append(lane)
         for lane in list(lanes):  # more of their keys may have come meanwhile, and their epoch may drain by now
             before = lane.running
             if self._is_single(lane.head[0]):
