@@ -129,7 +129,10 @@ async def test_its_broker_can_be_set_in_the_file(
 async def test_its_broker_can_be_set_by_argument(
     harness: Harness, prefix: str, nothing_configured: dict[str, str]
 ) -> None:
-    program = "import asyncio, sys, examples.food_delivery.__main__ as m; m.show_log(); asyncio.run(m.everything(url=sys.argv[1]))"
+    program = (
+        "import asyncio, sys, examples.food_delivery.__main__ as m; "
+        "m.show_log(); asyncio.run(m.everything(url=sys.argv[1]))"
+    )
     ran = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", program, url_with_password(harness)],
