@@ -1,12 +1,11 @@
 """What operators ask of Pub/Sub, and its backstop, against a server of our own."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.pubsub_v1 import types
 from pubsub_server import Server, connected, response
 from unimsg_pubsub import PubSubOptions, derived, operations, wire
@@ -42,13 +41,14 @@ async def test_browsing_shows_the_oldest_first_and_gives_all_back(server: Server
         return b""
 
     server.handlers["ModifyAckDeadline"] = modify
-    found = response(4)
-    for received, seconds in zip(found.received_messages, (30, 10, 40, 20), strict=True):
-        received.message.publish_time = Timestamp(seconds=seconds)
-    again = types.ReceivedMessage(found.received_messages[0])
-    again.ack_id = "ack-again"
+    messages = [
+        types.PubsubMessage(message_id=f"m{n}", publish_time=datetime.fromtimestamp(second, UTC))
+        for n, second in enumerate((30, 10, 40, 20))
+    ]
+    received = [types.ReceivedMessage(ack_id=f"ack-{n}", message=message) for n, message in enumerate(messages)]
+    again = types.ReceivedMessage(ack_id="ack-again", message=messages[0])
     async with connected(server) as adapter:
-        server.deliver.put_nowait(types.StreamingPullResponse(received_messages=[*found.received_messages, again]))
+        server.deliver.put_nowait(types.StreamingPullResponse(received_messages=[*received, again]))
         assert await browse(adapter) == ["m1", "m3", "m0", "m2"]
         assert sorted(back) == ["ack-0", "ack-1", "ack-2", "ack-3", "ack-again"]
         server.deliver.put_nowait(response(4))
@@ -192,7 +192,7 @@ def test_what_the_service_moved_reads_as_a_dead_letter(subscription: str, origin
             "CloudPubSubDeadLetterSourceSubscription": subscription,
             "CloudPubSubDeadLetterSourceDeliveryCount": "100",
         },
-        publish_time=Timestamp(seconds=1767323045),
+        publish_time=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     )
     assert wire.decode(types.PubsubMessage.pb(message)).headers == {
         "unimsg-attempt": "2",
