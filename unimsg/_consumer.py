@@ -105,8 +105,8 @@ class Consumer:
         self._threads = 0
         """Of `def` handlers that were told to stop, and run on."""
         self._counted = broker.adapter.capabilities.counts_redeliveries and not address.ordered
-        """Whether the broker gives up what it delivered too often. Not asked for an ordered one: RabbitMQ keeps the order
-        of what goes back only for those who take as many as before."""
+        """Whether the broker gives up what it delivered too often. Not where order counts: RabbitMQ keeps that of what
+        goes back only for those who take as many as before."""
         self._operations = broker.adapter.operations()
         self._pace = Pace(
             name,
