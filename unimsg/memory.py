@@ -5,7 +5,7 @@ it lives on. All adapters of one loop share one broker.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -204,7 +204,7 @@ class MemoryOperations(Operations):
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
         return line.waiting_wires()[:limit]
 
-    async def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncIterator[Sequence[Wire]]:
+    async def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         broker = MemoryBroker.current()
         if topic.channel not in broker.histories:
             raise ChannelMissing(f"memory: {topic.name} keeps no history")
