@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import AsyncIterator, Awaitable
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from aiormq.abc import AbstractChannel
 
 from unimsg.backoff import Backoff
 from unimsg.errors import AuthenticationError, ConnectError
+from unimsg.network import speaks_tls
 from unimsg_rabbitmq.errors import BROKEN, Ended, connect_failure
 from unimsg_rabbitmq.options import Server
 from unimsg_rabbitmq.transport import ChannelEvents, Transport
@@ -194,7 +194,8 @@ class Connection:
             transport_factory=transport,
             client_properties={"connection_name": f"unimsg {self._purpose}"},
         )
-        deadline = asyncio.get_running_loop().time() + timeout
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
         try:
             async with asyncio.timeout_at(deadline):
                 await answered(client.connect())
@@ -210,22 +211,6 @@ class Connection:
                 f"{host}:{port}",
                 head=reader.head,
                 closed=reader.close,
-                server_speaks_tls=hangs_up and await _speaks_tls(host, port, deadline),
+                server_speaks_tls=hangs_up and await speaks_tls(host, port, within=max(1.0, deadline - clock())),
             ) from error
         return Link(client, transport)
-
-
-async def _speaks_tls(host: str, port: int, deadline: float) -> bool:
-    """A TLS port that plain text was spoken to just hangs up, as a broker that is starting does: ask it. Nothing is
-    sent on this connection, so that its certificate does not matter."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + 1)):
-            _, writer = await asyncio.open_connection(host, port, ssl=context)
-    except ssl.SSLError as error:
-        return "ALERT" in str(error)  # it wants a client's certificate, say
-    except OSError:
-        return False
-    writer.transport.abort()
-    return True
