@@ -140,12 +140,18 @@ class Connection:
 
     async def _keep(self, link: Link) -> None:
         """Watches the link, and makes a new one when it is lost."""
+        backoff = Backoff()
         while True:
-            await self._watch(link)
-            self.problem = f"RabbitMQ: {self._purpose}: {link.reader.lost.result()}; connecting again"
-            log.warning("%s", self.problem)
-            await link.aclose()
-            link = await self._again()
+            try:
+                await self._watch(link)
+                backoff.reset()
+                self.problem = f"RabbitMQ: {self._purpose}: {link.reader.lost.result()}; connecting again"
+                log.warning("%s", self.problem)
+                await link.aclose()
+            except Exception as error:  # noqa: BLE001  # if this task died of it, nothing would be connected again
+                self._failed(error)
+                link.transport.abort()
+            link = await self._again(backoff)
             self._set(link)
 
     async def _watch(self, link: Link) -> None:
@@ -160,17 +166,22 @@ class Connection:
                 link.transport.abort()
                 await asyncio.wait([link.reader.lost])
 
-    async def _again(self) -> Link:
-        backoff = Backoff()
+    async def _again(self, backoff: Backoff) -> Link:
         while True:
             await asyncio.sleep(backoff.next())
             try:
                 return await self._connect(self._server.options.connect_timeout)
             except ConnectError as error:
                 self.problem = str(error)
-            except Exception as error:  # whatever it is: a connection is never given up
-                self.problem = f"RabbitMQ: connecting failed: {error!r}"
-                log.exception("RabbitMQ: connecting failed")
+            except Exception as error:  # noqa: BLE001  # whatever it is: a connection is never given up
+                self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Nobody foresaw it: a bug of aiormq's or ours. Its traceback once is enough, it may come again each second."""
+        problem = f"RabbitMQ: {self._purpose}: connecting failed: {type(error).__name__}"
+        if problem != self.problem:
+            log.error("%s", problem, exc_info=error)
+        self.problem = problem
 
     async def _connect(self, timeout: float) -> Link:
         clock = asyncio.get_running_loop().time
