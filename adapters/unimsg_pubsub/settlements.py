@@ -77,7 +77,8 @@ async def _isolating(ids: Sequence[str], send: Callable[[Sequence[str]], Awaitab
         if named := errors.failed_ids(error):
             return {each: Failure(why, gone=why.startswith("PERMANENT")) for each, why in named.items()}
         if not errors.bad_request(error) or len(ids) == 1:
-            return dict.fromkeys(ids, Failure(errors.why(error), gone=errors.bad_request(error)))
+            gone = errors.bad_request(error) or errors.missing(error)
+            return dict.fromkeys(ids, Failure(errors.why(error), gone))
     else:
         return {}
     middle = len(ids) // 2
