@@ -78,7 +78,7 @@ class RabbitAdapter(Adapter):
         return await self._publisher(exchange).send(call, deadline)
 
     async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> RabbitReceiver:
-        receiver = RabbitReceiver(self._open(self._receiving), address, prefetch, self._receivers.remove)
+        receiver = RabbitReceiver(self._open(self._receiving), address, prefetch, self._receivers.remove, grace=grace)
         self._receivers.append(receiver)
         try:
             await receiver.open(timeout)
