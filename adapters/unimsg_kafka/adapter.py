@@ -25,7 +25,7 @@ from unimsg.adapter import (
 from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, PublishError, TopologyError
 from unimsg_kafka import positions
 from unimsg_kafka.clients import Clients, Server, close_client
-from unimsg_kafka.errors import UNREACHABLE, describe, never_left
+from unimsg_kafka.errors import UNREACHABLE, describe, never_left, problem
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
 from unimsg_kafka.operations import KafkaOperations, options_of
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
@@ -158,11 +158,9 @@ class KafkaAdapter(Adapter):
             replies = await parts.topics.make(topic_of(address), REPLY_OPTIONS, REPLY_PARTITIONS)
             receiver = InboxReceiver(parts.clients, parts.admin, replies, address, prefetch=prefetch)
         else:
-            topic = await parts.topics.find(address.channel)
-            if topic is None:
-                raise ChannelMissing(f"kafka: topic {address.channel} does not exist")
+            topic = await parts.topics.get(address.channel)
             await positions.may_read(parts.admin, address.name, topic)
-            if address.subscription and not await positions.read(parts.admin, address.name, topic.all):
+            if address.subscription and not await positions.read(parts.admin, address.name, topic):
                 raise ChannelMissing(f"kafka: consumer group {address.name} has no position on {address.channel}")
             session = self._options.session_timeout
             receiver = KafkaReceiver(
@@ -213,8 +211,8 @@ class _Connection:
                 async with asyncio.timeout(_PULSE):
                     await self.admin._send_request(MetadataRequest([]))
                 self.problem = None
-            except UNREACHABLE as error:
-                self.problem = f"the cluster does not answer: {describe(error)}"
+            except Exception as error:  # noqa: BLE001  # whatever it is, health must not stay as it is
+                self.problem = problem("cluster", "the cluster does not answer", error, self.problem)
             await asyncio.sleep(_PULSE)
 
 

@@ -19,10 +19,10 @@ from unimsg.backoff import Backoff
 from unimsg.keys import partition_of
 from unimsg.mailbox import Mailbox
 from unimsg_kafka.clients import Clients, stop_consumer
-from unimsg_kafka.errors import describe
+from unimsg_kafka.errors import problem
 from unimsg_kafka.options import KafkaOptions
 from unimsg_kafka.receiver import FETCHING
-from unimsg_kafka.topics import Topic, find
+from unimsg_kafka.topics import Topic, is_gone
 from unimsg_kafka.wire import decode, inbox_of
 
 REPLY_PARTITIONS = 32
@@ -114,9 +114,9 @@ class InboxReceiver(Receiver):
                 continue
             try:
                 records = await consumer.getmany(timeout_ms=1000, max_records=room)
-                missing = missing + 1 if not records and await self._topic_is_gone(consumer) else 0
+                missing = missing + 1 if not records and await is_gone(self._admin, self._topic) else 0
             except Exception as error:  # noqa: BLE001  # whatever it is, a receiver must not end silently
-                self._problem = f"cannot receive: {describe(error)}"
+                self._problem = problem(self._address.channel, "cannot receive", error, self._problem)
                 await asyncio.sleep(backoff.next())
                 continue
             self._problem = None
@@ -129,9 +129,3 @@ class InboxReceiver(Receiver):
             if mine:
                 self._last_delivery = monotonic()
                 self._mailbox.put(Delivery(decode(record), self._epoch, None, record) for record in mine)
-
-    async def _topic_is_gone(self, consumer: AIOKafkaConsumer) -> bool:
-        if consumer.partitions_for_topic(self._topic.name) is not None:
-            return False
-        async with asyncio.timeout(5.0):
-            return await find(self._admin, self._topic.name) is None

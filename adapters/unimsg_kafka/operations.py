@@ -38,15 +38,13 @@ class KafkaOperations(Operations):
             partitions = wanted_partitions(address, options) or DEFAULT_PARTITIONS
             return [Difference(f"topic {address.channel}", f"{partitions} partitions", None)]
         differences = await self._topics.differences(topic, address, options)
-        if address.subscription and not await positions.read(self._admin, address.name, topic.all):
+        if address.subscription and not await positions.read(self._admin, address.name, topic):
             differences.append(Difference(f"consumer group {address.name}", "a committed position", None))
         return differences
 
     async def _backlog(self, address: Address) -> int:
-        topic = await self._topics.find(address.channel)
-        if topic is None:
-            raise ChannelMissing(f"kafka: topic {address.channel} does not exist")
-        at = await positions.read(self._admin, address.name, topic.all)
+        topic = await self._topics.get(address.channel)
+        at = await positions.read(self._admin, address.name, topic)
         if address.subscription and not at:
             raise ChannelMissing(f"kafka: consumer group {address.name} has no position on {address.channel}")
         first, end = await self._topics.beginnings(topic), await self._topics.ends(topic)

@@ -12,13 +12,13 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
 from aiokafka import errors as kafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
-from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
-from unimsg.adapter import Address, Difference
+from unimsg.adapter import Address, ChannelMissing, Difference
 from unimsg.backoff import Backoff
 from unimsg.errors import TopologyError
 from unimsg_kafka.clients import Clients, stop_consumer
 from unimsg_kafka.errors import UNREACHABLE, operation_error
+from unimsg_kafka.identity import TopicRequest
 from unimsg_kafka.options import KafkaOptions
 
 Result = TypeVar("Result")
@@ -33,6 +33,8 @@ class Topic:
     replication: int
     led: bool
     """Whether every partition has a leader, so that it can be written and read."""
+    id: str = ""
+    """What tells it from an earlier topic of its name."""
 
     @property
     def all(self) -> list[TopicPartition]:
@@ -51,10 +53,21 @@ class Topics:
     async def find(self, name: str) -> Topic | None:
         return await find(self._admin, name)
 
+    async def get(self, name: str) -> Topic:
+        """
+        Raises:
+            ChannelMissing: it does not exist.
+        """
+        topic = await self.find(name)
+        if topic is None:
+            raise ChannelMissing(f"kafka: topic {name} does not exist")
+        return topic
+
     async def make(self, name: str, options: KafkaOptions, partitions: int) -> Topic:
         """The topic, created if it does not exist; returns when it can be used. Several processes may do it at once."""
         topic = await self.find(name)
-        if topic is None:
+        created = topic is None
+        if created:
             # -1: as many copies as the cluster's own default says. aiokafka wants an assignment beside it, even empty.
             new = NewTopic(name, partitions, options.replication or -1, {} if options.replication is None else None)
             new.topic_configs = _settings(options)
@@ -72,6 +85,8 @@ class Topics:
         while topic is None or not topic.led:
             await asyncio.sleep(backoff.next())
             topic = await self.find(name)
+        if created:  # a leader may not know yet that it is one; aiokafka's producer would try again, and log a warning
+            await self.ends(topic)
         return topic
 
     async def differences(self, topic: Topic, address: Address, options: KafkaOptions) -> list[Difference]:
@@ -115,7 +130,7 @@ class Topics:
     async def _offsets(self) -> AIOKafkaConsumer:
         async with self._reader_lock:
             if self._reader is None:
-                reader = self._clients.consumer()
+                reader = self._clients.consumer(retry_backoff_ms=20)  # topics that were just made are not there yet
                 try:
                     await reader.start()
                 except BaseException:
@@ -139,8 +154,7 @@ async def find(admin: AIOKafkaAdminClient, name: str) -> Topic | None:
     Raises:
         KafkaError: the cluster does not answer, or does not say: not authorised, still being made.
     """
-    request = MetadataRequest([name], allow_auto_topic_creation=False)
-    found = (await admin._send_request(request)).to_object()["topics"][0]
+    (found,) = (await admin._send_request(TopicRequest(name))).to_object()["topics"]
     error = kafka.for_code(found["error_code"])
     if error is kafka.UnknownTopicOrPartitionError:
         return None
@@ -152,7 +166,15 @@ async def find(admin: AIOKafkaAdminClient, name: str) -> Topic | None:
         partitions=len(partitions),
         replication=min((len(partition["replicas"]) for partition in partitions), default=0),
         led=bool(partitions) and all(partition["leader"] >= 0 for partition in partitions),
+        id=found["id"],
     )
+
+
+async def is_gone(admin: AIOKafkaAdminClient, topic: Topic) -> bool:
+    """Whether it was deleted, also if one of its name was made since."""
+    async with asyncio.timeout(5.0):
+        found = await find(admin, topic.name)
+    return found is None or found.id != topic.id
 
 
 def wanted_partitions(address: Address, options: KafkaOptions) -> int | None:
