@@ -152,14 +152,15 @@ async def close_client(client: AIOKafkaClient) -> None:
     await _ends(client.close(), 1.0)
 
 
-def withdraw(producer: AIOKafkaProducer, partition: TopicPartition, error: KafkaError) -> bool:
-    """Takes the batch of a partition back from a producer that waits to send it again, as aiokafka does with one that
-    has expired. False: it is not waiting just now."""
+def withdraw(
+    producer: AIOKafkaProducer, partition: TopicPartition, error: KafkaError, *, unsent: KafkaError | None = None
+) -> None:
+    """Takes the batch of a partition back from a producer that waits to send it, as aiokafka does with one that has
+    expired; does nothing while it is under way. `unsent`: the error instead, for a batch that was never sent."""
     accumulator = producer._message_accumulator
-    if not accumulator._batches.get(partition):
-        return False
-    accumulator._pop_batch(partition).failure(error)
-    return True
+    if waiting := accumulator._batches.get(partition):
+        never_sent = waiting[0].retry_count == 0
+        accumulator._pop_batch(partition).failure(unsent if unsent and never_sent else error)
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, timeout: float) -> None:

@@ -27,7 +27,7 @@ from unimsg.backoff import Backoff
 from unimsg.errors import PublishError
 from unimsg.keys import partition_of
 from unimsg_kafka.clients import Clients, stop_producer
-from unimsg_kafka.errors import FINAL, UNREACHABLE, describe, never_left, publish_error, unanswered
+from unimsg_kafka.errors import FINAL, never_left, problem, publish_error, unanswered
 from unimsg_kafka.lane import BATCH_BYTES, Lane
 from unimsg_kafka.options import Compression
 from unimsg_kafka.topics import Topic, Topics
@@ -235,8 +235,8 @@ class Route:
             except FINAL as error:
                 self._fail(error)
                 return
-            except UNREACHABLE as error:
-                publisher.problem = f"cannot send to {self.topic}: {describe(error)}"
+            except Exception as error:  # noqa: BLE001  # whatever it is, what waits is tried again until its deadline
+                publisher.problem = problem(self.topic, f"cannot send to {self.topic}", error, publisher.problem)
                 await asyncio.sleep(backoff.next())
             else:
                 for lane in self.lanes:
