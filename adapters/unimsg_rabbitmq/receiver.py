@@ -162,18 +162,23 @@ class RabbitReceiver(Receiver):
         only when the old one holds nothing of it, gives the old one nothing more until then, and tells neither: a
         message that waits long for its next try would keep the whole partition from both."""
         before: dict[Session, float] = {}
+        bug: str | None = None
         while not self.stopped:
             await asyncio.sleep(LOOK_EVERY)
             try:
                 async with asyncio.timeout(OPEN_TIMEOUT):
                     withheld = await self._withheld()
+                for session, newest in withheld.items():
+                    if before.get(session) == newest:
+                        self._hand_over(session, "another receiver waits for it")
+                self._end_settled()
+                before = withheld
             except errors.BROKEN:
-                withheld = {}
-            for session, newest in withheld.items():
-                if before.get(session) == newest:
-                    self._hand_over(session, "another receiver waits for it")
-            self._end_settled()
-            before = withheld
+                before = {}
+            except Exception as error:  # whatever it is: the next look may be well; its traceback once is enough
+                if bug != repr(error):
+                    bug = repr(error)
+                    log.exception("RabbitMQ: looking after the partitions of %s failed", self.address.name)
 
     async def _withheld(self) -> dict[Session, float]:
         """Where messages wait, there is room for them, and none comes: the time of the newest that came."""
