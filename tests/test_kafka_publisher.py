@@ -58,8 +58,8 @@ class Cluster:
         self.topic: Topic | None = Topic("q", 1, 1, led=True)
         self.looked = 0
         self.producer = Producer()
-        # what a publisher uses of its two parts
-        self.publisher = Publisher(SimpleNamespace(producer=lambda: self.producer), self)  # type: ignore[arg-type]
+        self.clients = SimpleNamespace(producer=lambda: self.producer)
+        self.publisher = Publisher(self)  # type: ignore[arg-type]  # what a publisher uses of the topics
 
     async def find(self, _name: str) -> Topic | None:
         self.looked += 1

@@ -64,15 +64,16 @@ class Group:
     """The broker's side, and a receiver on it."""
 
     def __init__(self) -> None:
-        self.clients: list[Client] = []
+        self.made: list[Client] = []
+        self.clients = SimpleNamespace(consumer=self._client)
+        self.admin = None
         self.commits: list[dict[TopicPartition, int]] = []
         self.topic = Topic("q", 2, 1, led=True, id="id")
         self.at: dict[TopicPartition, Position] = {}
         self.fails: dict[str, list[Exception]] = {"read": [], "commit": [], "find": []}
         """What each kind of request raises next."""
         self.receiver = KafkaReceiver(
-            SimpleNamespace(consumer=self._client),  # type: ignore[arg-type]  # what a receiver uses of them
-            None,
+            self,  # type: ignore[arg-type]  # what a receiver uses of the topics
             self.topic,
             Address("q", Kind.QUEUE),
             prefetch=10,
@@ -82,14 +83,14 @@ class Group:
 
     @property
     def client(self) -> Client:
-        return self.clients[-1]
+        return self.made[-1]
 
     async def open(self) -> None:
         await self.receiver.open()
         await until(lambda: self.receiver.health().consuming, "an assignment")
 
     def _client(self, **_settings: object) -> Client:
-        self.clients.append(Client())
+        self.made.append(Client())
         return self.client
 
     async def read(self, *_where: object) -> dict[TopicPartition, Position]:
@@ -101,9 +102,9 @@ class Group:
         self.commits.append({place: position.offset for place, position in at.items()})
         return True
 
-    async def find(self, *_where: object) -> Topic:
+    async def is_gone(self, topic: Topic) -> bool:
         self._fail("find")
-        return self.topic
+        return topic != self.topic
 
     def committed(self, place: TopicPartition) -> list[int]:
         return [commit[place] for commit in self.commits if place in commit]
@@ -125,7 +126,6 @@ async def group(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Group]:
     group = Group()
     monkeypatch.setattr(positions, "read", group.read)
     monkeypatch.setattr(positions, "commit", group.commit)
-    monkeypatch.setattr("unimsg_kafka.topics.find", group.find)
     yield group
     await group.receiver.aclose()
 

@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.protocol.commit import OffsetCommitRequest  # type: ignore[import-untyped]
 
 from unimsg.backoff import Backoff
-from unimsg_kafka.clients import Clients, stop_producer
+from unimsg_kafka.clients import stop_producer
 from unimsg_kafka.offsets import log_of, written
 from unimsg_kafka.topics import Topic, Topics
 
@@ -50,16 +50,17 @@ async def read(
     }
 
 
-async def begin(clients: Clients, admin: AIOKafkaAdminClient, topics: Topics, group: str, topic: Topic) -> None:
+async def begin(topics: Topics, group: str, topic: Topic) -> None:
     """Makes a new subscription start with what is sent from now on. Moves nothing that has a position.
 
     The commit is in a transaction whose id is the group's: whoever starts one fences all who looked before, so that of
     racing processes none commits what it saw before another was done. A group with a position on some partitions is
     not new, the others are partitions that were added: they start at their first record.
     """
+    admin = topics.admin
     if await read(admin, group, topic):
         return
-    fence = clients.producer(transactional_id=f"unimsg.begin.{group}", transaction_timeout_ms=10_000)
+    fence = topics.clients.producer(transactional_id=f"unimsg.begin.{group}", transaction_timeout_ms=10_000)
     try:
         await fence.start()
         if not await read(admin, group, topic):

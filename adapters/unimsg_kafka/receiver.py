@@ -16,7 +16,6 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
     ConsumerRecord,
     TopicPartition,
 )
-from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import (  # type: ignore[import-untyped]
     StickyPartitionAssignor,
 )
@@ -26,9 +25,9 @@ from unimsg.backoff import Backoff
 from unimsg.mailbox import Mailbox
 from unimsg_kafka import positions
 from unimsg_kafka.assignment import Assignment, Partition
-from unimsg_kafka.clients import Clients, stop_consumer
+from unimsg_kafka.clients import stop_consumer
 from unimsg_kafka.errors import problem
-from unimsg_kafka.topics import Topic, is_gone
+from unimsg_kafka.topics import Topic, Topics
 
 _COMMIT_EVERY = 0.05
 _COMMIT_WITHIN = 5.0
@@ -44,8 +43,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
 
     def __init__(
         self,
-        clients: Clients,
-        admin: AIOKafkaAdminClient,
+        topics: Topics,
         topic: Topic,
         address: Address,
         *,
@@ -54,7 +52,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         session: float,
     ) -> None:
         self.closed = False
-        self._clients, self._admin = clients, admin
+        self._topics = topics
         self._topic, self._address, self._group = topic, address, address.name
         self._prefetch, self._grace, self._session = prefetch, grace, session
         self._mailbox = Mailbox(prefetch)
@@ -127,7 +125,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._end(commit_within=timeout / 2)
             if self._consumer is not None:
-                await stop_consumer(self._consumer, self._admin, timeout / 2)
+                await stop_consumer(self._consumer, self._topics.admin, timeout / 2)
             self.closed = True
 
     def health(self) -> ReceiverHealth:
@@ -190,7 +188,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
                 known: dict[TopicPartition, positions.Position] = {}
                 if assignment.places:
                     async with asyncio.timeout(_COMMIT_WITHIN):
-                        known = await positions.read(self._admin, self._group, self._topic, assignment.places)
+                        known = await positions.read(self._topics.admin, self._group, self._topic, assignment.places)
                         if unknown := [place for place in assignment.places if place not in known]:
                             await consumer.seek_to_beginning(*unknown)  # it would use a commit for an earlier topic
             except Exception as error:  # noqa: BLE001  # whatever it is, the partitions would stay paused for ever
@@ -256,7 +254,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
 
     async def _topic_is_gone(self) -> bool:
         try:
-            gone = await is_gone(self._admin, self._topic)
+            gone = await self._topics.is_gone(self._topic)
         except Exception as error:  # noqa: BLE001  # whatever it is, commits go on
             self._trouble("topic", "cannot look for its topic", error)
             return False
@@ -308,7 +306,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
     # The client
 
     async def _begin(self) -> AIOKafkaConsumer:
-        consumer = self._clients.consumer(
+        consumer = self._topics.clients.consumer(
             group_id=self._group,
             auto_offset_reset="earliest",
             session_timeout_ms=int(self._session * 1000),
@@ -322,7 +320,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         try:
             await consumer.start()  # without a topic: with one that does not exist it would never return
         except BaseException:
-            await stop_consumer(consumer, self._admin, 1.0)
+            await stop_consumer(consumer, self._topics.admin, 1.0)
             raise
         self._consumer = consumer
         consumer.subscribe([self._topic.name], listener=self)
@@ -336,7 +334,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
                 return consumer
             self._consumer = None
             await self._end()
-            await stop_consumer(consumer, self._admin, 1.0)
+            await stop_consumer(consumer, self._topics.admin, 1.0)
         async with asyncio.timeout(10.0):
             return await self._begin()
 
