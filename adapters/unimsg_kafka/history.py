@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]  # aiokafka has no py.typed
-from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 
-from unimsg.adapter import Address, ChannelMissing, Wire
-from unimsg_kafka.clients import Clients, stop_consumer
+from unimsg.adapter import Address, Wire
+from unimsg_kafka.clients import stop_consumer
 from unimsg_kafka.topics import Topics, persist
 from unimsg_kafka.wire import decode
 
@@ -27,13 +26,13 @@ class Stretch:
 
 
 async def read(
-    clients: Clients, admin: AIOKafkaAdminClient, topics: Topics, address: Address, since: datetime, timeout: float
+    topics: Topics, address: Address, since: datetime, timeout: float
 ) -> AsyncGenerator[Sequence[Wire], None]:
     """As `Operations.history`: up to the ends that the partitions had when it began, in no group."""
     places = await persist(lambda: _stretches(topics, address, since), _DO, address.name, timeout=timeout)
     if not places:
         return
-    consumer = clients.consumer(auto_offset_reset="earliest", fetch_max_wait_ms=100)
+    consumer = topics.clients.consumer(auto_offset_reset="earliest", fetch_max_wait_ms=100)
     try:
         await persist(consumer.start, _DO, address.name, timeout=timeout)
         consumer.assign(list(places))
@@ -45,13 +44,11 @@ async def read(
             if batch:
                 yield batch
     finally:
-        await stop_consumer(consumer, admin, _STOP_WITHIN)
+        await stop_consumer(consumer, topics.admin, _STOP_WITHIN)
 
 
 async def _stretches(topics: Topics, address: Address, since: datetime) -> dict[TopicPartition, Stretch]:
-    topic = await topics.find(address.channel)
-    if topic is None:
-        raise ChannelMissing(f"kafka: topic {address.channel} does not exist")
+    topic = await topics.get(address.channel)
     ends = await topics.ends(topic)
     starts = await topics.since(topic, since, ends)
     return {place: Stretch(starts[place], end) for place, end in ends.items() if starts[place] < end}

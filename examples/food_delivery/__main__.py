@@ -32,12 +32,11 @@ async def everything(count: int = 6, *, url: str | None = None) -> None:
     customers.handler(order_updates, concurrency=1)(waiting.hear)
     async with unimsg.connect(*SERVICES.values(), customers, url=url) as bus:
         await place(bus, wanted)
-        watching = asyncio.create_task(operator.watch(bus))
-        try:
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(operator.watch(bus, ended))
             await asyncio.wait_for(waiting.all_ended(), PATIENCE)
-        finally:
-            watching.cancel()
-            await asyncio.wait([watching])
+            ended.set()
 
 
 async def only_place(count: int) -> None:

@@ -1,6 +1,7 @@
 """The operator: looks at what the kitchen could not cook, gets what it lacks, and has it try again."""
 
 import asyncio
+from contextlib import suppress
 
 from unimsg import Bus, DeadLetter
 
@@ -25,8 +26,8 @@ async def rescue(bus: Bus) -> int:
     return count
 
 
-async def watch(bus: Bus) -> None:
-    """Until it is cancelled."""
-    while True:
+async def watch(bus: Bus, ended: asyncio.Event) -> None:
+    while not ended.is_set():
         await rescue(bus)
-        await asyncio.sleep(0.5)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), 0.5)

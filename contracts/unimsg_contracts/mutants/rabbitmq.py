@@ -10,7 +10,8 @@ from unimsg_rabbitmq.adapter import RabbitAdapter
 from unimsg_rabbitmq.connection import Link
 from unimsg_rabbitmq.delays import Arguments, delay_queues
 from unimsg_rabbitmq.options import RabbitOptions
-from unimsg_rabbitmq.receiver import RabbitReceiver, _Session
+from unimsg_rabbitmq.receiver import RabbitReceiver
+from unimsg_rabbitmq.session import Session
 from unimsg_rabbitmq.wire import wire_of
 
 from unimsg.adapter import Address, Wire
@@ -35,7 +36,7 @@ def no_single_active_consumer() -> Iterator[None]:
 def cancels_at_stop() -> Iterator[None]:
     """Ends its consumers at `stop`, on an ordered channel too."""
 
-    async def give_back_surplus(_receiver: RabbitReceiver, session: _Session) -> None:
+    async def give_back_surplus(_receiver: RabbitReceiver, session: Session) -> None:
         await session.cancel()
 
     with patch.object(RabbitReceiver, "_give_back_surplus", give_back_surplus):
