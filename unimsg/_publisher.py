@@ -34,18 +34,32 @@ class Publisher:
         self.is_open = False
         """Whether the channel was made."""
         self._waiting: deque[tuple[Wire, float, Outcome]] = deque()
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Future[None]] = set()
         self._gathering = False
+        self._single = False
+        """Whether the newest batch was one message: its sender waits for each, and gains nothing from gathering."""
         self._closed = False
         self._watch: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
-    def submit(self, wire: Wire, timeout: float) -> Outcome:
+    async def send(self, wire: Wire, timeout: float) -> UnimsgError | None:
         """Sends `wire` within `timeout` seconds, the making of the channel included.
 
-        The future never has an exception. Its result is None; a PublishError; or, nothing having been sent, whatever
-        kept the channel from being made.
+        Returns None; a PublishError; or, nothing having been sent, whatever kept the channel from being made.
         """
+        if not self._single or self._in_flight or self._waiting or not self.is_open or self._closed:
+            return await self.submit(wire, timeout)
+        landed: asyncio.Future[None] = self._loop.create_future()
+        self._in_flight.add(landed)
+        try:  # in the caller's own task: two of our own would cost as much as all else that is done for a message
+            [outcome] = await self._outcomes([wire], timeout)
+        finally:
+            landed.set_result(None)
+            self._landed(landed)
+        return outcome
+
+    def submit(self, wire: Wire, timeout: float) -> Outcome:
+        """As `send`, but does not wait. The future never has an exception."""
         outcome: Outcome = self._loop.create_future()
         if self._closed:
             outcome.set_result(BusClosed(f"{self._address.name}: not sent: the bus was closed"))
@@ -125,22 +139,23 @@ class Publisher:
             self._start()
         if not batch:  # all of it has expired
             return
-        wires = [wire for wire, _, _ in batch]
-        timeout = batch[0][1] - self._loop.time()
-        outcomes: Sequence[UnimsgError | None]
-        if timeout <= 0:
-            outcomes = [self._never_left(wire) for wire in wires]
-        else:
-            try:
-                outcomes = await self._adapter.send(self._address, wires, timeout=timeout)
-                if len(outcomes) != len(wires):
-                    raise RuntimeError(f"{len(outcomes)} outcomes for {len(wires)} messages")
-            except Exception as error:  # `send` never raises: a bug of the adapter, so anything may have happened
-                log.exception("sending to %s failed", self._address.name)
-                outcomes = [self._unconfirmed(wire, error) for wire in wires]
+        self._single = len(batch) == 1
+        outcomes = await self._outcomes([wire for wire, _, _ in batch], batch[0][1] - self._loop.time())
         for (_, _, future), outcome in zip(batch, outcomes, strict=True):
             if not future.done():  # the caller may have been cancelled
                 future.set_result(outcome)
+
+    async def _outcomes(self, wires: Sequence[Wire], timeout: float) -> Sequence[UnimsgError | None]:
+        if timeout <= 0:
+            return [self._never_left(wire) for wire in wires]
+        try:
+            outcomes = await self._adapter.send(self._address, wires, timeout=timeout)
+            if len(outcomes) != len(wires):
+                raise RuntimeError(f"{len(outcomes)} outcomes for {len(wires)} messages")
+        except Exception as error:  # `send` never raises: a bug of the adapter, so anything may have happened
+            log.exception("sending to %s failed", self._address.name)
+            return [self._unconfirmed(wire, error) for wire in wires]
+        return outcomes
 
     def _watch_until(self, deadline: float) -> None:
         """One timer for all that waits, set for the earliest deadline; on a busy channel it fires once a timeout."""
@@ -162,8 +177,8 @@ class Publisher:
         if kept:
             self._watch_until(min(deadline for _, deadline, _ in kept))
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
+    def _landed(self, sent: asyncio.Future[None]) -> None:
+        self._in_flight.discard(sent)
         if self._waiting and not self._gathering:
             self._start()
 
