@@ -28,7 +28,6 @@ MAX_HEADERS_BYTES = 16 * 1024
 MAX_KEY = 255
 CONTENT_TYPE = "content-type"
 
-_NODE = (1 << 48) - 1
 # Our own: programs seed the shared one, and two that do so alike would make equal ids. A forked process starts anew.
 _random = Random()  # noqa: S311  # ids are unique, and no secret
 if hasattr(os, "register_at_fork"):  # Windows does not fork
@@ -111,10 +110,8 @@ def now() -> str:
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): ordered by time, so that stores and people can sort by it. Unique, and no secret."""
-    bits = _random.getrandbits(74)
-    return (
-        f"{_at(time.time_ns() // 1_000_000)[1]}{bits >> 62:03x}-{0x8000 | bits >> 48 & 0x3FFF:04x}-{bits & _NODE:012x}"
-    )
+    chance = f"{_random.getrandbits(72):018x}"  # all but the version and the variant, whose other two bits are 0
+    return f"{_at(time.time_ns() // 1_000_000)[1]}{chance[:3]}-8{chance[3:6]}-{chance[6:]}"
 
 
 def derived_id(message_id: str, handler: str, number: int) -> str:
