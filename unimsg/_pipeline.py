@@ -11,7 +11,7 @@ from unimsg._routes import Route
 from unimsg._sending import OneWay
 from unimsg.adapter import Wire
 from unimsg.channel import Channel
-from unimsg.errors import PublishError
+from unimsg.errors import BusClosed, PublishError, UnimsgError
 
 log = logging.getLogger("unimsg")
 
@@ -56,16 +56,21 @@ class Pipeline(OneWay):
         while self._unconfirmed >= self._in_flight:
             await self._wait()
         self._unconfirmed += 1
-        outcome = route.publisher.submit(wire, timeout)
-        if outcome.done() or not route.publisher.is_open:
-            await self._opened(route, outcome)
-        outcome.add_done_callback(self._done)
+        if route.publisher.is_open:
+            try:
+                route.publisher.post(wire, timeout, self)
+            except BusClosed:
+                self._leave()
+                raise
+        else:
+            await self._opening(route, wire, timeout)
         self._accepted += 1
         if self._accepted % self._stride == 0:
             await asyncio.sleep(0)  # lets go out what was accepted, while the caller makes more; and others run
 
-    async def _opened(self, route: Route, outcome: Outcome) -> None:
+    async def _opening(self, route: Route, wire: Wire, timeout: float) -> None:
         """The caller hears at once that the channel cannot be made, or that the bus was closed."""
+        outcome = route.publisher.submit(wire, timeout)
         try:
             await route.publisher.made(outcome)
         except asyncio.CancelledError:
@@ -75,10 +80,19 @@ class Pipeline(OneWay):
         if error is not None and not (route.publisher.is_open and isinstance(error, PublishError)):
             self._leave()
             raise error
+        outcome.add_done_callback(self._done)
 
     def _done(self, outcome: Outcome) -> None:
-        if not outcome.cancelled() and isinstance(error := outcome.result(), PublishError):
-            self._errors.append(error)  # any other is told to those who wait for the channel to be made
+        self.set_result(None if outcome.cancelled() else outcome.result())
+
+    # -- as the receipt of all its messages: a future for each would cost more than the rest of this
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcome: UnimsgError | None, /) -> None:
+        if isinstance(outcome, PublishError):
+            self._errors.append(outcome)  # any other is told to those who wait for the channel to be made
         self._leave()
 
     def _leave(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from unimsg.adapter import Adapter, Address, Wire
 from unimsg.errors import BusClosed, ConnectError, PublishRejected, PublishUnconfirmed, UnimsgError
@@ -17,6 +17,15 @@ MAX_IN_FLIGHT = 8
 running, so that a flood cannot fill the client's buffers."""
 
 Outcome = asyncio.Future[UnimsgError | None]
+
+
+class Receipt(Protocol):
+    """Gets the outcome of a message: a future of its own, or what counts those of many."""
+
+    def done(self) -> bool:
+        """Whether nobody wants it any more."""
+
+    def set_result(self, outcome: UnimsgError | None, /) -> None: ...
 
 
 class Publisher:
@@ -33,7 +42,7 @@ class Publisher:
         self._making: asyncio.Task[None] | None = None
         self.is_open = False
         """Whether the channel was made."""
-        self._waiting: deque[tuple[Wire, float, Outcome]] = deque()
+        self._waiting: deque[tuple[Wire, float, Receipt]] = deque()
         self._in_flight: set[asyncio.Future[None]] = set()
         self._gathering = False
         self._single = False
@@ -47,7 +56,7 @@ class Publisher:
 
         Returns None; a PublishError; or, nothing having been sent, whatever kept the channel from being made.
         """
-        if not self._single or self._in_flight or self._waiting or not self.is_open or self._closed:
+        if not self._single or self._in_flight or self._waiting or not self.is_open or self._closed or _is_cancelled():
             return await self.submit(wire, timeout)
         landed: asyncio.Future[None] = self._loop.create_future()
         self._in_flight.add(landed)
@@ -61,17 +70,28 @@ class Publisher:
     def submit(self, wire: Wire, timeout: float) -> Outcome:
         """As `send`, but does not wait. The future never has an exception."""
         outcome: Outcome = self._loop.create_future()
+        try:
+            self.post(wire, timeout, outcome)
+        except BusClosed as error:
+            outcome.set_result(error)
+        return outcome
+
+    def post(self, wire: Wire, timeout: float, receipt: Receipt) -> None:
+        """As `submit`, with a receipt of the caller's.
+
+        Raises:
+            BusClosed: nothing was sent, and the receipt stays without outcome.
+        """
         if self._closed:
-            outcome.set_result(BusClosed(f"{self._address.name}: not sent: the bus was closed"))
-            return outcome
+            raise BusClosed(f"{self._address.name}: not sent: the bus was closed")
         deadline = self._loop.time() + timeout
-        self._waiting.append((wire, deadline, outcome))
-        self._watch_until(deadline)  # it may have to wait in here
+        self._waiting.append((wire, deadline, receipt))
+        if self._watch is None or deadline < self._watch.when():  # it may have to wait in here
+            self._watch_until(deadline)
         if not self.is_open:
             self._open()
         elif not self._gathering and len(self._in_flight) < MAX_IN_FLIGHT:
             self._start()
-        return outcome
 
     async def made(self, outcome: Outcome) -> None:
         """Returns when the channel was made, or when it could not be or `outcome` is there for another reason."""
@@ -121,7 +141,7 @@ class Publisher:
         self._in_flight.add(task)
         task.add_done_callback(self._landed)
 
-    def _take(self) -> list[tuple[Wire, float, Outcome]]:
+    def _take(self) -> list[tuple[Wire, float, Receipt]]:
         """The next messages with about the same deadline: they share one timer."""
         waiting = self._waiting
         if not waiting:
@@ -141,6 +161,8 @@ class Publisher:
             return
         self._single = len(batch) == 1
         outcomes = await self._outcomes([wire for wire, _, _ in batch], batch[0][1] - self._loop.time())
+        if (task := asyncio.current_task()) is not None:
+            self._in_flight.discard(task)  # now: who hears of the outcome and sends on would still find it there
         for (_, _, future), outcome in zip(batch, outcomes, strict=True):
             if not future.done():  # the caller may have been cancelled
                 future.set_result(outcome)
@@ -159,15 +181,14 @@ class Publisher:
 
     def _watch_until(self, deadline: float) -> None:
         """One timer for all that waits, set for the earliest deadline; on a busy channel it fires once a timeout."""
-        if self._watch is None or deadline < self._watch.when():
-            if self._watch is not None:
-                self._watch.cancel()
-            self._watch = self._loop.call_at(deadline, self._expire)
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = self._loop.call_at(deadline, self._expire)
 
     def _expire(self) -> None:
         """Gives up what waited in here until its deadline."""
         self._watch = None
-        now, kept = self._loop.time(), deque[tuple[Wire, float, Outcome]]()
+        now, kept = self._loop.time(), deque[tuple[Wire, float, Receipt]]()
         for wire, deadline, future in self._waiting:
             if deadline > now:
                 kept.append((wire, deadline, future))
@@ -211,3 +232,9 @@ class Publisher:
         )
         unconfirmed.__cause__ = error
         return unconfirmed
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task is, and cleans up: adapters tell by it whether it is they who are to end."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
