@@ -9,8 +9,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import Brokers
-from unimsg._consumer import Consumer
-from unimsg._handling import Attempt
 from unimsg._routes import Route, Routes
 from unimsg._suggestion import suggestion
 from unimsg.bus import Bus
@@ -18,6 +16,7 @@ from unimsg.health import Health, examine
 from unimsg.service import Handler, Service, refuse_second
 
 if TYPE_CHECKING:
+    from unimsg._consumer import Consumer
     from unimsg.config import Settings
 
 log = logging.getLogger("unimsg")
@@ -162,7 +161,10 @@ class _Runtime:
                 await _all(route.publisher.aclose() for route in self._routes)
         await self._brokers.aclose(CLOSE_TIMEOUT)
 
-    def _consumer(self, service: Service[Any], handler: Handler, state: object) -> Consumer:
+    def _consumer(self, service: Service[Any], handler: Handler, state: object) -> "Consumer":
+        from unimsg._consumer import Consumer  # not above: who only sends needs none of it
+        from unimsg._handling import Attempt
+
         route: Route = self._routes.get(handler.channel)
         configured = self._settings.handler(handler.source)
         concurrency = configured.concurrency or handler.concurrency
