@@ -97,10 +97,15 @@ def read_message(wire: Wire, body: Read, prefix: str, *, type: str, kind: Kind, 
 
 
 @lru_cache(maxsize=1)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(maxsize=1)
 def _at(millisecond: int) -> tuple[str, str]:
-    """The CloudEvents `time` of a moment, and how a UUIDv7 begins then. Most messages share it with others."""
-    moment = datetime.fromtimestamp(millisecond / 1000, UTC).replace(tzinfo=None)
-    return f"{moment.isoformat(timespec='milliseconds')}Z", f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7"
+    """The CloudEvents `time` of a moment, and how a UUIDv7 begins then. Many messages share it with others."""
+    second, rest = divmod(millisecond, 1000)
+    return f"{_second(second)}.{rest:03d}Z", f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7"
 
 
 def now() -> str:
