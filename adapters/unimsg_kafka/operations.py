@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]  # aiokafka has no py.typed
-
 from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted
 from unimsg_kafka import positions
 from unimsg_kafka.offsets import done_above
@@ -12,11 +10,8 @@ from unimsg_kafka.topics import Topics, persist, wanted_partitions
 
 
 class KafkaOperations(Operations):
-    def __init__(
-        self, admin: AIOKafkaAdminClient, topics: Topics, remember: Callable[[Address, KafkaOptions], None]
-    ) -> None:
+    def __init__(self, topics: Topics, remember: Callable[[Address, KafkaOptions], None]) -> None:
         """`remember`: takes note of how to send to a channel that is declared, created here or not."""
-        self._admin = admin
         self._topics = topics
         self._remember = remember
 
@@ -38,15 +33,13 @@ class KafkaOperations(Operations):
             partitions = wanted_partitions(address, options) or DEFAULT_PARTITIONS
             return [Difference(f"topic {address.channel}", f"{partitions} partitions", None)]
         differences = await self._topics.differences(topic, address, options)
-        if address.subscription and not await positions.read(self._admin, address.name, topic.all):
+        if address.subscription and not await positions.read(self._topics.admin, address.name, topic):
             differences.append(Difference(f"consumer group {address.name}", "a committed position", None))
         return differences
 
     async def _backlog(self, address: Address) -> int:
-        topic = await self._topics.find(address.channel)
-        if topic is None:
-            raise ChannelMissing(f"kafka: topic {address.channel} does not exist")
-        at = await positions.read(self._admin, address.name, topic.all)
+        topic = await self._topics.get(address.channel)
+        at = await positions.read(self._topics.admin, address.name, topic)
         if address.subscription and not at:
             raise ChannelMissing(f"kafka: consumer group {address.name} has no position on {address.channel}")
         first, end = await self._topics.beginnings(topic), await self._topics.ends(topic)

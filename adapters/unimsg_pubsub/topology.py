@@ -220,4 +220,4 @@ def refuse(changes: Sequence[Change]) -> None:
 
 
 def _text(value: object) -> str:
-    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    return str(value) if not isinstance(value, bool) else "on" if value else "off"

@@ -55,17 +55,15 @@ DEAD_ARGUMENTS: Arguments = {"x-queue-type": "quorum", "x-delivery-limit": -1, "
 """Nothing leaves a dead-letter queue by itself: looking at it counts as deliveries too."""
 
 
-def refuse_unable(address: Address, wanted: Wanted) -> None:
-    """Raises:
-    CapabilityError: a need that this adapter does not meet.
+def options_of(address: Address, wanted: Wanted) -> RabbitOptions:
+    """The options in `wanted`.
+
+    Raises:
+        CapabilityError: it wants what this adapter does not do.
     """
-    if wanted.history is not None:
-        raise CapabilityError(f"RabbitMQ: {address.name}: a history is not supported yet: leave it on Kafka or Pub/Sub")
-    if wanted.start is not None:
-        raise CapabilityError(f"RabbitMQ: {address.name}: a subscription begins with what is sent after it exists")
-
-
-def rabbit_options(wanted: Wanted) -> RabbitOptions:
+    if wanted.start is not None or wanted.history is not None:
+        need = "a start in the past" if wanted.start is not None else "history"
+        raise CapabilityError(f"RabbitMQ: {address.name}: {need} is not there yet on RabbitMQ: leave it out")
     return wanted.options if isinstance(wanted.options, RabbitOptions) else RabbitOptions()
 
 
@@ -85,9 +83,8 @@ async def compare(link: Link, address: Address, options: RabbitOptions) -> list[
         return [Difference(f"{address.kind.value} {address.name}", f"{address.partitions} partitions", str(error))]
     found: list[Difference] = []
     if address.kind is Kind.TOPIC:
-        found += await _compared(
-            link, f"exchange {address.channel}", _look_exchange(address), _declare_exchange(address)
-        )
+        exchange = address.channel
+        found += await _compared(link, f"exchange {exchange}", look_exchange(exchange), _declare_exchange(address))
         if address.subscription is None:
             return found
     for name, arguments in _queues(address, options):
@@ -110,10 +107,6 @@ def look_queue(name: str) -> Declare:
 
 def look_exchange(name: str) -> Declare:
     return lambda channel: channel.exchange_declare(name, passive=True)
-
-
-def _look_exchange(address: Address) -> Declare:
-    return look_exchange(address.channel)
 
 
 def _declare_exchange(address: Address) -> Declare:
