@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError  # type: ig
 from aiokafka.producer.message_accumulator import BatchBuilder  # type: ignore[import-untyped]
 
 from unimsg_kafka.clients import withdraw
-from unimsg_kafka.errors import FINAL, MISSING, STALE_PRODUCER, UNREACHABLE, is_refusal, problem
+from unimsg_kafka.errors import FINAL, MISSING, STALE_PRODUCER, is_refusal, problem
 from unimsg_kafka.wire import encode
 
 if TYPE_CHECKING:
