@@ -6,23 +6,18 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from unimsg._batches import BatchAttempt, BatchConsumer
 from unimsg._brokers import Brokers
-from unimsg._consumer import Consumer, Limits
-from unimsg._handling import Attempt
-from unimsg._routes import Route, Routes
+from unimsg._routes import Routes
 from unimsg._suggestion import suggestion
 from unimsg.bus import Bus
 from unimsg.health import Health, examine
-from unimsg.retry import Retry
 from unimsg.service import Handler, Service, refuse_second
 
 if TYPE_CHECKING:
-    from unimsg.config import HandlerSettings, Settings
+    from unimsg._consumer import Consumer
+    from unimsg.config import Settings
 
 log = logging.getLogger("unimsg")
 
@@ -149,9 +144,20 @@ class _Runtime:
         for service in self._services:
             if service.lifespan is not None:
                 states[id(service)] = await stack.enter_async_context(service.lifespan(self.bus(service.name)))
-        self._consumers = [
-            self._consumer(service, handler, states.get(id(service))) for service, handler in self._handlers
-        ]
+        if self._handlers:
+            from unimsg._assembly import consumer_of  # not above: who only sends needs none of it
+
+            self._consumers = [
+                consumer_of(
+                    service,
+                    handler,
+                    self._routes.get(handler.channel),
+                    self._settings.handler(handler.source),
+                    self.bus(service.name),
+                    states.get(id(service)),
+                )
+                for service, handler in self._handlers
+            ]
         await _all(consumer.start() for consumer in self._consumers)
         for _, handler in self._handlers:
             self._routes.get(handler.channel).delays.forward()
@@ -170,38 +176,8 @@ class _Runtime:
                 await _all(route.publisher.aclose() for route in self._routes)
         await self._brokers.aclose(CLOSE_TIMEOUT)
 
-    def _consumer(self, service: Service[Any], handler: Handler, state: object) -> Consumer:
-        route: Route = self._routes.get(handler.channel)
-        configured = self._settings.handler(handler.source)
-        concurrency = configured.concurrency or handler.concurrency
-        batching = handler.batching
-        held = 2 * concurrency * (batching.size if batching else 1)
-        how: dict[str, Any] = {
-            "limits": Limits(
-                concurrency=concurrency,
-                prefetch=configured.prefetch or max(held, 20),
-                timeout=configured.timeout or handler.timeout,
-                grace=service.grace,
-            ),
-            "retry": _retry(configured, handler.retry or service.retry),
-            "expose_errors": service.expose_errors,
-        }
-        start = datetime.now(UTC) - handler.replay if handler.replay is not None else None
-        wanted = replace(route.wanted, start=start)
-        parts = (handler.source, route.broker, route.subscription(handler.subscription), wanted)
-        attempt = BatchAttempt if batching else Attempt
-        handling = attempt(handler, route, self.bus(service.name), state, service.around, concurrency=concurrency)
-        if batching is None:
-            return Consumer(*parts, handling, **how)
-        return BatchConsumer(*parts, handling, size=batching.size, within=batching.within, **how)
-
     def _examine(self) -> Health:
         return examine(self._brokers, self._consumers, durable=self._durable, draining=self._draining)
-
-
-def _retry(configured: "HandlerSettings", declared: Retry) -> Retry:
-    """The delays may be configured; which errors are final is known by the code alone."""
-    return declared if configured.retry is None else Retry(*configured.retry, final=declared.final)
 
 
 async def _all(coroutines: Any) -> None:  # an iterable of coroutines of any result

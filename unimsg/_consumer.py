@@ -102,6 +102,8 @@ class Consumer:
         self._workers: dict[Worker, None] = {}
         self._epochs: set[Epoch] = set()
         self._watch: asyncio.TimerHandle | None = None
+        self._starting = False
+        """Whether more workers start in the next turn of the event loop."""
         self._threads = 0
         """Of `def` handlers that were told to stop, and run on."""
         self._counted = broker.adapter.capabilities.counts_redeliveries and not address.ordered
@@ -244,10 +246,21 @@ class Consumer:
     # -- handling
 
     def _start_workers(self) -> None:
-        while not (self._stopping or self._pace.paused) and (lane := self._lanes.start()) is not None:
+        if not self._starting:
+            self._start_some()
+
+    def _start_some(self) -> None:
+        """One worker, or as many as there are: one whose handler does not wait takes all the rest by itself, and a task
+        for each message would cost as much as handling it. Those that are still there a turn later wait."""
+        for _ in range(max(1, len(self._workers))):
+            if self._stopping or self._pace.paused or (lane := self._lanes.start()) is None:
+                break
             worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers[worker] = None
+        self._starting = not self._stopping and self._lanes.can_start
+        if self._starting:
+            asyncio.get_running_loop().call_soon(self._start_some)
         if self._workers and self._watch is None:
             self._watch_deadlines()
 

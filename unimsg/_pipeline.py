@@ -11,7 +11,7 @@ from unimsg._routes import Route
 from unimsg._sending import OneWay
 from unimsg.adapter import Wire
 from unimsg.channel import Channel
-from unimsg.errors import PublishError
+from unimsg.errors import BusClosed, PublishError, UnimsgError
 
 log = logging.getLogger("unimsg")
 
@@ -62,10 +62,14 @@ class Pipeline(OneWay):
         while self._unconfirmed >= self._in_flight:
             await self._wait()
         self._unconfirmed += 1
-        outcome = route.publisher.submit(wire, timeout)
-        if outcome.done() or not route.publisher.is_open:
-            await self._opened(route.publisher, outcome)
-        outcome.add_done_callback(self._done)
+        if route.publisher.is_open:
+            try:
+                route.publisher.post(wire, timeout, self)
+            except BusClosed:
+                self._leave()
+                raise
+        else:
+            await self._opened(route.publisher, route.publisher.submit(wire, timeout))
         self._accepted += 1
         if self._accepted % self._stride == 0:
             await asyncio.sleep(0)  # lets go out what was accepted, while the caller makes more; and others run
@@ -77,7 +81,8 @@ class Pipeline(OneWay):
         self._unconfirmed += 1
         if outcome.done() or not publisher.is_open:
             await self._opened(publisher, outcome)
-        outcome.add_done_callback(self._done)
+        else:
+            outcome.add_done_callback(self._done)
 
     async def _opened(self, publisher: Publisher, outcome: Outcome) -> None:
         """The caller hears at once that the channel cannot be made, or that the bus was closed."""
@@ -90,10 +95,19 @@ class Pipeline(OneWay):
         if error is not None and not (publisher.is_open and isinstance(error, PublishError)):
             self._leave()
             raise error
+        outcome.add_done_callback(self._done)
 
     def _done(self, outcome: Outcome) -> None:
-        if not outcome.cancelled() and isinstance(error := outcome.result(), PublishError):
-            self._errors.append(error)  # any other is told to those who wait for the channel to be made
+        self.set_result(None if outcome.cancelled() else outcome.result())
+
+    # -- as the receipt of all its messages: a future for each would cost more than the rest of this
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcome: UnimsgError | None, /) -> None:
+        if isinstance(outcome, PublishError):
+            self._errors.append(outcome)  # any other is told to those who wait for the channel to be made
         self._leave()
 
     def _leave(self) -> None:

@@ -142,7 +142,7 @@ async def confirmed(route: Route, wire: Wire, timeout: float) -> None:
 
     Raises: as `Sender.send`.
     """
-    outcome = await route.publisher.submit(wire, timeout)
+    outcome = await route.publisher.send(wire, timeout)
     if outcome is not None:
         raise outcome
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import Broker
-from unimsg._consumer import Consumer
 from unimsg._message import shown
+
+if TYPE_CHECKING:
+    from unimsg._consumer import Consumer
 
 __all__ = ["Health"]
 
@@ -31,7 +33,7 @@ class Health:
         return {"live": self.live, "ready": self.ready, "problems": list(self.problems)}
 
 
-def examine(brokers: Iterable[Broker], consumers: Sequence[Consumer], *, durable: bool, draining: bool) -> Health:
+def examine(brokers: Iterable[Broker], consumers: "Sequence[Consumer]", *, durable: bool, draining: bool) -> Health:
     """The health of a bus, from what this process knows: no I/O."""
     blocking: list[str] = []  # nothing or not everything flows
     failing: list[str] = []  # everything flows, and some messages fail
@@ -77,7 +79,7 @@ def _of_broker(broker: Broker) -> list[str]:
     return problems
 
 
-def _of_messages(consumer: Consumer) -> list[str]:
+def _of_messages(consumer: "Consumer") -> list[str]:
     now = monotonic()
     return [
         f"{consumer.name}: message {shown(id)} failed {failure.count} times, "
