@@ -65,7 +65,9 @@ async def test_a_handler_that_cancels_itself_and_then_fails_keeps_no_slot_and_it
         await bus.send(channel, 0, key="ann")
         await bus.send(channel, 1, key="bob")
         await came(got, [1])
-        await until(lambda: held(f"{channel.name}..dead") == 1, "the dead letter")
+        await until(
+            lambda: held(f"{channel.name}..dead") >= 1, "the dead letter"
+        )  # two, if the first copy was under way
         await until(lambda: MemoryBroker.current().queues[channel.name].length == 0, "its acknowledgement")
 
 

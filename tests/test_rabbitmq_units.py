@@ -95,9 +95,8 @@ def test_a_dead_letter_queue_is_the_same_however_it_is_declared() -> None:
 
 
 def test_needs_that_are_not_met() -> None:
-    for wanted in (Wanted(history=timedelta(days=1)), Wanted(start=datetime.now(UTC))):
-        with pytest.raises(CapabilityError, match=QUEUE.channel):
-            options_of(QUEUE, wanted)
+    with pytest.raises(CapabilityError, match=QUEUE.channel):
+        options_of(QUEUE, Wanted(history=timedelta(days=100_000)))
 
 
 def test_a_message_goes_there_and_back() -> None:

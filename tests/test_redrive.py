@@ -30,8 +30,8 @@ class Kitchen:
         self.broken = True
         self.got: list[tuple[int, int, str | None, dict[str, str]]] = []
         self.service = Service(name, retry=Retry())
-        for channel in (numbers, ordered):
-            self.service.handler(channel)(self.cook)
+        self.service.handler(numbers, concurrency=1)(self.cook)  # so that they fail in their order
+        self.service.handler(ordered)(self.cook)
         for topic in (events, keyed):
             self.service.handler(topic)(self.cook)
 

@@ -258,7 +258,7 @@ class Consumer:
             worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers[worker] = None
-        self._starting = not self._stopping and self._lanes.can_start
+        self._starting = not (self._stopping or self._pace.paused) and self._lanes.can_start
         if self._starting:
             asyncio.get_running_loop().call_soon(self._start_some)
         if self._workers and self._watch is None:
