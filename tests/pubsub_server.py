@@ -83,15 +83,19 @@ class Server(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio's, untyped
         if self.refuse_stream is not None:
             await context.abort(self.refuse_stream, "no")
         ended = asyncio.create_task(_drained(requests))
-        while self.deaf or not ended.done():
-            waiting = asyncio.create_task(self.deliver.get())
-            await asyncio.wait([waiting, ended][: 1 if self.deaf else 2], return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                if (response := waiting.result()) is None:
-                    break
-                yield types.StreamingPullResponse.serialize(response)
+        waiting = ended
+        try:
+            while self.deaf or not ended.done():
+                waiting = asyncio.create_task(self.deliver.get())
+                await asyncio.wait([waiting, ended][: 1 if self.deaf else 2], return_when=asyncio.FIRST_COMPLETED)
+                if waiting.done():
+                    if (response := waiting.result()) is None:
+                        break
+                    yield types.StreamingPullResponse.serialize(response)
+                waiting.cancel()
+        finally:  # a stream that the other side gave up takes nothing from the next one
             waiting.cancel()
-        ended.cancel()
+            ended.cancel()
 
 
 async def _drained(requests: AsyncIterator[bytes]) -> None:

@@ -84,9 +84,9 @@ def test_what_a_refusal_becomes(error: Exception, outcome: type[Exception]) -> N
 @pytest.mark.parametrize(
     ("url", "options", "text"),
     [
-        ("kafka://", {}, "a host is missing"),
+        ("kafka://", {}, "no host or host:port"),
         ("kafka://h/path", {}, "has no path"),
-        ("kafka://h:x", {}, "Port"),
+        ("kafka://h:x", {}, "no host or host:port"),
         ("kafka://u:geheim@h", {}, "no password in the URL"),
         ("kafka://h?sesion_timeout=7", {}, "did you mean session_timeout"),
         ("kafka://u@h", {}, "no sasl"),

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "unimsg"
 ADAPTERS = ["unimsg_rabbitmq", "unimsg_kafka", "unimsg_pubsub"]
 CLIENTS = ["aio_pika", "aiormq", "pamqp", "aiokafka", "google", "grpc"]
-FOR_ADAPTERS = {"adapter", "errors", "options", "mailbox", "backoff", "keys"}
+FOR_ADAPTERS = {"adapter", "errors", "options", "mailbox", "backoff", "keys", "network"}
 
 
 class Import(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 from google.pubsub_v1 import types
 from hypothesis import given
 from hypothesis import strategies as st
-from unimsg_pubsub import PubSubOptions, received, settlements, wire
+from unimsg_pubsub import PubSubOptions, received, requests, settlements, wire
 from unimsg_pubsub.options import parse_url
 
 from unimsg.adapter import Wire
@@ -53,7 +53,7 @@ def test_what_the_service_takes_is_not_refused() -> None:
 @given(st.lists(st.integers(1, 5000), max_size=60))
 def test_settlements_go_in_requests_that_the_service_takes(lengths: list[int]) -> None:
     ids = [f"{n}".ljust(length, "x") for n, length in enumerate(lengths)] * 20
-    parts = list(settlements._parts(ids))
+    parts = list(requests.parts(ids, settlements._size, settlements.MOST_BYTES))
     assert [each for part in parts for each in part] == ids
     assert all(len(part) <= 1000 and sum(map(len, part)) <= 480 * 1024 for part in parts)
 

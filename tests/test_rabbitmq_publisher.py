@@ -1,5 +1,8 @@
 """What becomes of each message on a publishing channel, as the broker's answers come in."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -7,8 +10,9 @@ import pytest
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
-from unimsg_rabbitmq.connection import Link
-from unimsg_rabbitmq.publisher import Call, PublishChannel
+from unimsg_rabbitmq.connection import Connection, Link
+from unimsg_rabbitmq.publisher import Call, PublishChannel, Publisher
+from unimsg_rabbitmq.transport import ChannelEvents
 
 from unimsg.adapter import Address, Kind, Wire
 from unimsg.errors import (
@@ -129,3 +133,76 @@ async def test_sent_and_unsent_are_told_apart_at_the_deadline() -> None:
     assert kinds(written) == [PublishUnconfirmed] * 2
     assert kinds(waiting) == [PublishRejected] * 2
     assert kinds(repeated) == [PublishUnconfirmed]
+
+
+class Broker:
+    """A connection, its link and its channels in one: what a publisher asks of them. Blocked, it answers nothing."""
+
+    number, frame_max, problem = 1, 4096, None
+
+    def __init__(self) -> None:
+        self.reader = SimpleNamespace(blocked=None, unblocked=asyncio.Event())
+        self.reader.unblocked.set()
+        self.transport = SimpleNamespace(write=self._confirm, drain=self.confirm_delivery)
+        self.questions = 0
+        self.events = ChannelEvents()
+
+    @property
+    def live(self) -> "Broker":
+        return self
+
+    async def get(self) -> "Broker":
+        return self
+
+    async def channel(self, events: ChannelEvents) -> "Broker":
+        await self._answer()
+        self.events = events
+        return self
+
+    @contextlib.asynccontextmanager
+    async def scratch(self) -> AsyncIterator["Broker"]:
+        await self._answer()
+        yield self
+
+    async def exchange_declare(self, *_: object, **__: object) -> None: ...
+
+    async def confirm_delivery(self) -> None: ...
+
+    def block(self, why: str | None) -> None:
+        self.reader.blocked = why
+        self.reader.unblocked.clear() if why else self.reader.unblocked.set()
+
+    async def _answer(self) -> None:
+        self.questions += 1
+        await self.reader.unblocked.wait()
+
+    def _confirm(self, frames: bytes) -> None:
+        if frames:
+            asyncio.get_running_loop().call_soon(self.events.on_confirm, 1, True, True)
+
+
+@pytest.mark.parametrize("used_before", [False, True])
+async def test_a_blocked_broker_is_asked_nothing_and_the_send_is_certainly_not_stored(used_before: bool) -> None:
+    """It reads nothing then: each question would open another channel that is never answered."""
+    broker = Broker()
+    publisher = Publisher(cast("Connection", broker), "t", MAX)  # stands in for one
+    now = asyncio.get_running_loop().time
+    if used_before:
+        assert await publisher.send(call(1, TOPIC), now() + 5) == [None]
+    publisher._looked = float("-inf")  # long ago
+    broker.block("low on memory")
+    asked = broker.questions
+    (outcome,) = await publisher.send(call(1, TOPIC), now() + 0.1)
+    assert isinstance(outcome, PublishRejected)
+    assert "low on memory" in str(outcome)
+    assert broker.questions == asked
+
+
+async def test_what_waits_for_a_blocked_broker_goes_out_when_it_is_well_again() -> None:
+    broker = Broker()
+    publisher = Publisher(cast("Connection", broker), "t", MAX)  # stands in for one
+    broker.block("low on disk")
+    sending = asyncio.create_task(publisher.send(call(1, TOPIC), asyncio.get_running_loop().time() + 5))
+    await asyncio.sleep(0)
+    broker.block(None)
+    assert await sending == [None]

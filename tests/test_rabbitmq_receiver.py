@@ -1,10 +1,13 @@
 """What a receiver does at moments that a real broker gives too rarely to rely on."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import unimsg_rabbitmq.receiver
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 from unimsg_rabbitmq.connection import Connection
@@ -14,48 +17,73 @@ from unimsg_rabbitmq.transport import ChannelEvents, ack_frame, requeue_frame
 from unimsg.adapter import Address, Kind, SettlementLost
 
 
-class Broker:
-    """A live connection with one channel; `consuming` holds the answers to basic.consume back."""
+class Channel:
+    """One channel, and what became of it."""
 
-    number = 1
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.calls: list[str] = []
-        self.consuming = asyncio.Event()
-        self.consuming.set()
-        self.events = ChannelEvents()
-        self.transport = SimpleNamespace(write=self.written.append, drain=self._nothing)
+    def __init__(self, broker: "Broker", number: int, events: ChannelEvents) -> None:
+        self.number = number
+        self.events = events
+        self._broker = broker
         self._tag = 0
 
-    async def get(self) -> "Broker":
-        return self
-
-    async def channel(self, events: ChannelEvents) -> "Broker":
-        self.events, self._tag = events, 0
-        return self
-
     async def basic_qos(self, *, prefetch_count: int) -> None:
-        self.calls.append(f"qos {prefetch_count}")
+        self._broker.calls.append(f"qos {prefetch_count}")
 
     async def basic_consume(self, queue: str, _: object, *, arguments: dict[str, Any] | None) -> Any:
         """Any: stands in for aiormq's answer."""
-        self.calls.append(f"consume {queue}{' by rank' if arguments else ''}")
+        self._broker.calls.append(f"consume {queue}{' by rank' if arguments else ''}")
         self.deliver()
-        await self.consuming.wait()
+        await self._broker.consuming.wait()
         return SimpleNamespace(consumer_tag=queue)
 
     async def basic_cancel(self, tag: str) -> None:
-        self.calls.append(f"cancel {tag}")
+        self._broker.calls.append(f"cancel {tag}")
         self.deliver()  # on its way already
 
     async def close(self) -> None:
-        self.calls.append("close")
+        if self._broker.failure is not None:
+            raise self._broker.failure
+        self._broker.calls.append(f"close {self.number}")
 
     def deliver(self) -> None:
         self._tag += 1
         header = ContentHeader(properties=Basic.Properties(message_id=f"m{self._tag}"))
         self.events.on_delivery(Basic.Deliver("tag", self._tag, False, "", "q"), header, b"")
+
+
+class Broker:
+    """A live connection; `consuming` holds the answers to basic.consume back."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.calls: list[str] = []
+        self.channels: list[Channel] = []
+        self.consuming = asyncio.Event()
+        self.consuming.set()
+        self.transport = SimpleNamespace(write=self.written.append, drain=self._nothing)
+        self.ready: dict[str, int] = {}
+        """How many messages wait in each queue."""
+        self.failure: Exception | None = None
+
+    @property
+    def newest(self) -> Channel:
+        return self.channels[-1]
+
+    async def get(self) -> "Broker":
+        return self
+
+    async def channel(self, events: ChannelEvents) -> Channel:
+        self.channels.append(Channel(self, len(self.channels) + 1, events))
+        return self.newest
+
+    @contextlib.asynccontextmanager
+    async def scratch(self) -> AsyncIterator["Broker"]:
+        yield self
+
+    async def queue_declare(self, name: str, *, passive: bool) -> Any:
+        """Any: stands in for aiormq's answer."""
+        assert passive
+        return SimpleNamespace(message_count=self.ready.get(name, 0))
 
     async def _nothing(self) -> None: ...
 
@@ -82,8 +110,8 @@ async def test_acknowledgements_are_joined_in_one_write() -> None:
     broker = Broker()
     made = receiver(broker)
     await made.open(5)
-    broker.deliver()
-    broker.deliver()
+    broker.newest.deliver()
+    broker.newest.deliver()
     deliveries = await made.receive()
     await made.ack([deliveries[2], deliveries[0]])
     assert broker.written == [ack_frame(1, 3) + ack_frame(1, 1)]
@@ -97,13 +125,13 @@ async def test_settlements_of_a_lost_channel_are_told() -> None:
     made = receiver(broker)
     await made.open(5)
     old = await made.receive()
-    broker.events.on_close(0, "cut")
+    broker.newest.events.on_close(0, "cut")
     assert old[0].epoch.over
     with pytest.raises(SettlementLost):
         await made.ack(old)
     new = await made.receive()  # the next channel's
     await made.ack(new)
-    assert broker.written == [ack_frame(1, 1)]
+    assert broker.written == [ack_frame(2, 1)]
     await made.aclose()
 
 
@@ -111,7 +139,7 @@ async def test_stopping_gives_back_what_waits_and_what_is_on_its_way() -> None:
     broker = Broker()
     made = receiver(broker, prefetch=1)
     await made.open(5)
-    broker.deliver()
+    broker.newest.deliver()
     (held,) = await made.receive()
     await made.stop()
     assert broker.calls[-1] == "cancel q"
@@ -125,15 +153,15 @@ async def test_an_ordered_channel_is_never_cancelled_and_nothing_is_requeued() -
     broker = Broker()
     made = receiver(broker, partitions=2)
     await made.open(5)
-    assert broker.calls == ["qos 5", "consume q..p0 by rank", "consume q..p1 by rank"]
+    assert sorted(broker.calls) == ["consume q..p0 by rank", "consume q..p1 by rank", "qos 5", "qos 5"]
     held = await made.receive()
-    broker.deliver()
+    broker.newest.deliver()
     await made.stop()
     await made.ack(held)
     await made.aclose()
     assert not [call for call in broker.calls if call.startswith("cancel")]
-    assert broker.written == [ack_frame(1, 1) + ack_frame(1, 2)]
-    assert broker.calls[-1] == "close"
+    assert broker.written == [ack_frame(1, 1) + ack_frame(2, 1)]
+    assert sorted(broker.calls[-2:]) == ["close 1", "close 2"]
 
 
 async def test_giving_back_on_an_ordered_channel_closes_it_and_opens_another() -> None:
@@ -146,4 +174,75 @@ async def test_giving_back_on_an_ordered_channel_closes_it_and_opens_another() -
     again = await made.receive()
     assert not again[0].epoch.over
     assert broker.written == []
+    await made.aclose()
+
+
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unimsg_rabbitmq.receiver, "LOOK_EVERY", 0.05)
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_a_partition_that_is_withheld_goes_to_the_one_who_waits_when_nothing_of_it_runs() -> None:
+    """The other partition goes on."""
+    broker = Broker()
+    made = receiver(broker, partitions=2)
+    await made.open(5)
+    broker.channels[0].deliver()
+    running, held, elsewhere = sorted(await made.receive(), key=lambda one: (one.token[0].number, one.token[1]))  # type: ignore[index]
+    broker.ready["q..p0"] = 1
+    async with asyncio.timeout(5):
+        draining = asyncio.Event()
+        held.epoch.on_drain(draining.set)
+        await draining.wait()
+    await made.release([held])
+    assert not held.epoch.over, "one of it still runs"
+    await made.ack([running])
+    assert held.epoch.over
+    (again,) = await made.receive()
+    assert not again.epoch.over
+    assert not elsewhere.epoch.draining
+    assert broker.calls[-3:] == ["close 1", "qos 5", "consume q..p0 by rank"]
+    await made.aclose()
+
+
+@pytest.mark.usefixtures("looks_often")
+@pytest.mark.parametrize(("prefetch", "ready"), [(10, 0), (1, 5)])
+async def test_a_partition_stays_where_nothing_waits_or_there_is_no_room(prefetch: int, ready: int) -> None:
+    broker = Broker()
+    made = receiver(broker, partitions=1, prefetch=prefetch)
+    await made.open(5)
+    (held,) = await made.receive()
+    broker.ready["q..p0"] = ready
+    await asyncio.sleep(0.4)
+    assert not held.epoch.draining
+    await made.aclose()
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_a_partition_stays_while_something_comes() -> None:
+    broker = Broker()
+    made = receiver(broker, partitions=1, prefetch=100)
+    await made.open(5)
+    (held,) = await made.receive()
+    broker.ready["q..p0"] = 5
+    for _ in range(10):
+        await asyncio.sleep(0.04)
+        broker.newest.deliver()
+    assert not held.epoch.draining
+    await made.aclose()
+
+
+async def test_an_error_that_nobody_foresaw_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    broker = Broker()
+    made = receiver(broker)
+    await made.open(5)
+    await made.receive()
+    broker.failure = KeyError("a bug")
+    broker.newest.events.on_close(0, "cut")
+    async with asyncio.timeout(5):
+        (again,) = await made.receive()
+    assert not again.epoch.over
+    assert [record for record in caplog.records if record.exc_info]
+    broker.failure = None
     await made.aclose()

@@ -13,7 +13,7 @@ from pamqp.common import FieldTable
 from pydantic import SecretStr
 from unimsg_rabbitmq import RabbitOptions, errors
 from unimsg_rabbitmq.options import Server
-from unimsg_rabbitmq.topology import arguments_of, queues_of, refuse_unable
+from unimsg_rabbitmq.topology import arguments_of, options_of, queues_of
 from unimsg_rabbitmq.wire import deliveries_before, properties_of, wire_of
 
 from unimsg.adapter import Address, Kind, Wanted, Wire
@@ -97,7 +97,7 @@ def test_a_dead_letter_queue_is_the_same_however_it_is_declared() -> None:
 def test_needs_that_are_not_met() -> None:
     for wanted in (Wanted(history=timedelta(days=1)), Wanted(start=datetime.now(UTC))):
         with pytest.raises(CapabilityError, match=QUEUE.channel):
-            refuse_unable(QUEUE, wanted)
+            options_of(QUEUE, wanted)
 
 
 def test_a_message_goes_there_and_back() -> None:

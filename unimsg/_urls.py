@@ -1,6 +1,5 @@
 """Where a broker's URL may hide a password, and how it is taken out before anything can show it."""
 
-import ipaddress
 from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
 
@@ -39,13 +38,3 @@ def hosts_of(url: str) -> list[str]:
     """The host names of a URL that may list several: h1:9092,h2:9092."""
     hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
     return [urlsplit(f"//{host}").hostname or "" for host in hosts]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether it names this machine for sure."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

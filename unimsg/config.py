@@ -12,9 +12,10 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from unimsg._suggestion import suggestion
-from unimsg._urls import hosts_of, is_loopback, split_password
+from unimsg._urls import hosts_of, split_password
 from unimsg._waiting import MAX_DELAY
 from unimsg.errors import ConfigurationError
+from unimsg.network import is_loopback
 from unimsg.options import BrokerOptions, explain, validated
 
 __all__ = ["BrokerSettings", "ChannelSettings", "HandlerSettings", "Settings", "Topology"]

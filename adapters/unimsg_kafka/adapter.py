@@ -1,13 +1,11 @@
 """unimsg's port on Apache Kafka: connecting, topology, and the way to the parts that send and receive."""
 
 import asyncio
-import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
 from aiokafka import codec  # type: ignore[import-untyped]  # aiokafka has no py.typed
-from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
 from unimsg.adapter import (
@@ -23,10 +21,11 @@ from unimsg.adapter import (
     Wire,
 )
 from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, PublishError, TopologyError
+from unimsg.network import host_and_port, is_loopback
 from unimsg_kafka import positions
 from unimsg_kafka.clients import Clients, Server, close_client
 from unimsg_kafka.derived import compared_with, made_with, origin
-from unimsg_kafka.errors import UNREACHABLE, describe, never_left
+from unimsg_kafka.errors import UNREACHABLE, describe, never_left, problem
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
 from unimsg_kafka.operations import KafkaOperations, options_of
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
@@ -67,9 +66,9 @@ class KafkaAdapter(Adapter):
         if at:
             values.setdefault("username", user)
         read = KafkaBrokerOptions.read(where, values)
-        servers = [_server(where, host) for host in hosts.split(",")]
+        servers = [host_and_port(where, host, _PORT) for host in hosts.split(",")]
         tls = parts.scheme == "kafkas"
-        wrong = _wrong_security(read, tls=tls, local=all(_is_local(host) for host, _ in servers))
+        wrong = _wrong_security(read, tls=tls, local=all(is_loopback(host) for host, _ in servers))
         if wrong is not None:
             raise ConfigurationError(f"{where}: {wrong}")
         return cls(servers, read, tls=tls)
@@ -80,7 +79,7 @@ class KafkaAdapter(Adapter):
             async with asyncio.timeout(timeout):
                 await clients.probe(timeout)
                 self._connection = _Connection(clients)
-                await self._connection.admin.start()
+                await self._connection.topics.admin.start()
         except TimeoutError as error:
             await self.aclose(timeout=1.0)
             raise ConnectError(f"kafka: {self._named()}: no answer within {timeout:g} s", reason="timeout") from error
@@ -124,8 +123,7 @@ class KafkaAdapter(Adapter):
         return AdapterHealth(connection.problem is None, problems, receivers)
 
     def operations(self) -> Operations:
-        parts = self._open
-        return KafkaOperations(parts.clients, parts.admin, parts.topics, self._remember)
+        return KafkaOperations(self._open.topics, self._remember)
 
     async def aclose(self, *, timeout: float) -> None:
         connection, self._connection = self._connection, None
@@ -140,16 +138,16 @@ class KafkaAdapter(Adapter):
         return self._connection
 
     async def _ensure(self, address: Address, options: KafkaOptions) -> None:
-        parts = self._open
+        topics = self._open.topics
         made, compared = options, options
         channel = origin(address)
         if channel is not None:
             said = settings_for(options).get("max.message.bytes", "0")  # the channel may not be made yet
-            made = made_with(address, options, max(int(said), await parts.topics.limit(channel)))
+            made = made_with(address, options, max(int(said), await topics.limit(channel)))
             compared = compared_with(address, options)
         partitions = wanted_partitions(address, made) or DEFAULT_PARTITIONS
-        topic = await parts.topics.make(address.channel, made, partitions)
-        differences = await parts.topics.differences(topic, address, compared)
+        topic = await topics.make(address.channel, made, partitions)
+        differences = await topics.differences(topic, address, compared)
         if differences:
             found = "; ".join(f"{one.what}: found {one.found}, wanted {one.wanted}" for one in differences)
             raise TopologyError(
@@ -157,25 +155,21 @@ class KafkaAdapter(Adapter):
                 "(other partitions move keys: drain it first)"
             )
         if address.subscription:
-            await positions.begin(parts.clients, parts.admin, parts.topics, address.name, topic)
+            await positions.begin(topics, address.name, topic)
 
     async def _receiver(self, address: Address, prefetch: int, grace: float) -> "KafkaReceiver | InboxReceiver":
-        parts = self._open
+        topics = self._open.topics
         receiver: KafkaReceiver | InboxReceiver
         if address.kind is Kind.INBOX:
-            replies = await parts.topics.make(topic_of(address), REPLY_OPTIONS, REPLY_PARTITIONS)
-            receiver = InboxReceiver(parts.clients, parts.admin, replies, address, prefetch=prefetch)
+            replies = await topics.make(topic_of(address), REPLY_OPTIONS, REPLY_PARTITIONS)
+            receiver = InboxReceiver(topics, replies, address, prefetch=prefetch)
         else:
-            topic = await parts.topics.find(address.channel)
-            if topic is None:
-                raise ChannelMissing(f"kafka: topic {address.channel} does not exist")
-            await positions.may_read(parts.admin, address.name, topic)
-            if address.subscription and not await positions.read(parts.admin, address.name, topic.all):
+            topic = await topics.get(address.channel)
+            await positions.may_read(topics.admin, address.name, topic)
+            if address.subscription and not await positions.read(topics.admin, address.name, topic):
                 raise ChannelMissing(f"kafka: consumer group {address.name} has no position on {address.channel}")
             session = self._options.session_timeout
-            receiver = KafkaReceiver(
-                parts.clients, parts.admin, topic, address, prefetch=prefetch, grace=grace, session=session
-            )
+            receiver = KafkaReceiver(topics, topic, address, prefetch=prefetch, grace=grace, session=session)
         await receiver.open()
         return receiver
 
@@ -196,10 +190,8 @@ class _Connection:
     """What exists once a cluster was reached."""
 
     def __init__(self, clients: Clients) -> None:
-        self.clients = clients
-        self.admin: AIOKafkaAdminClient = clients.admin()
-        self.topics = Topics(clients, self.admin)
-        self.publisher = Publisher(clients, self.topics)
+        self.topics = Topics(clients)
+        self.publisher = Publisher(self.topics)
         self.problem: str | None = None
         self._pulse: asyncio.Task[None] | None = None
 
@@ -213,16 +205,16 @@ class _Connection:
             await asyncio.wait([self._pulse])
         await self.publisher.aclose(timeout)
         await self.topics.aclose()
-        await close_client(self.admin._client)
+        await close_client(self.topics.admin._client)
 
     async def _beat(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(_PULSE):
-                    await self.admin._send_request(MetadataRequest([]))
+                    await self.topics.admin._send_request(MetadataRequest([]))
                 self.problem = None
-            except UNREACHABLE as error:
-                self.problem = f"the cluster does not answer: {describe(error)}"
+            except Exception as error:  # noqa: BLE001  # whatever it is, health must not stay as it is
+                self.problem = problem("cluster", "the cluster does not answer", error, self.problem)
             await asyncio.sleep(_PULSE)
 
 
@@ -237,23 +229,3 @@ def _wrong_security(options: KafkaBrokerOptions, *, tls: bool, local: bool) -> s
     if options.sasl == "plain" and not (tls or local):
         return "sasl = plain shows the password on the way: use kafkas:// or scram-sha-512"
     return None
-
-
-def _server(where: str, text: str) -> Server:
-    try:
-        parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{where}: {error}") from None
-    if not host:
-        raise ConfigurationError(f"{where}: a host is missing: kafka://host:9092,host2:9092")
-    return host, port or _PORT
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -22,9 +22,9 @@ class Partition:
 
     __slots__ = ("assignment", "committed", "mark", "moved")
 
-    def __init__(self, assignment: "Assignment", at: Position | None) -> None:
+    def __init__(self, assignment: "Assignment", log: str, at: Position) -> None:
         self.assignment = assignment
-        self.mark = Watermark(done_above(at.offset, at.metadata) if at is not None else ())
+        self.mark = Watermark(log, at.offset, done_above(at.offset, at.metadata))
         self.committed: Position | None = None
         self.moved = monotonic()
         """When the commit last moved."""
@@ -43,6 +43,8 @@ class Assignment:
         self.partitions: dict[TopicPartition, Partition] = {}
         """Empty until the last owners' positions were read."""
         self.ready = False
+        self.went_back = False
+        """Offsets did: another topic of the name is there, or records were lost."""
         self.open = 0
         """Records taken and not settled."""
         self.handed = 0
@@ -51,9 +53,10 @@ class Assignment:
         """Set while the core has none."""
         self.quiet.set()
 
-    def begin(self, known: dict[TopicPartition, Position]) -> None:
-        """`known`: where the group stands."""
-        self.partitions = {place: Partition(self, known.get(place)) for place in self.places}
+    def begin(self, log: str, known: dict[TopicPartition, Position]) -> None:
+        """`log`: the topic's id. `known`: where the group stands."""
+        nowhere = Position(0, "")
+        self.partitions = {place: Partition(self, log, known.get(place, nowhere)) for place in self.places}
         self.ready = True
 
     def take(self, partition: Partition, batch: Sequence[ConsumerRecord]) -> list[Delivery]:
@@ -61,6 +64,9 @@ class Assignment:
         arrived, epoch = partition.mark.arrived, self.epoch
         deliveries = [Delivery(decode(record), epoch, partition, record) for record in batch if arrived(record.offset)]
         self.open += len(deliveries)
+        if partition.mark.lost:
+            self.went_back = True
+            self.epoch.drain()
         return deliveries
 
     def hand(self, count: int) -> None:

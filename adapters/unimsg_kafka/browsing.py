@@ -12,11 +12,10 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
     ConsumerRecord,
     TopicPartition,
 )
-from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 
 from unimsg.adapter import Address, ChannelMissing, Wire
 from unimsg_kafka import positions
-from unimsg_kafka.clients import Clients, stop_consumer
+from unimsg_kafka.clients import stop_consumer
 from unimsg_kafka.offsets import Run, done_above
 from unimsg_kafka.topics import Topics
 from unimsg_kafka.wire import decode
@@ -43,16 +42,14 @@ class Waiting:
         return self.start <= offset < self.end and not is_done
 
 
-async def waiting(admin: AIOKafkaAdminClient, topics: Topics, address: Address) -> Mapping[TopicPartition, Waiting]:
+async def waiting(topics: Topics, address: Address) -> Mapping[TopicPartition, Waiting]:
     """What a queue's or subscription's group has not settled, of partitions where that is anything.
 
     Raises:
         ChannelMissing: the topic does not exist, or the subscription has no position on it.
     """
-    topic = await topics.find(address.channel)
-    if topic is None:
-        raise ChannelMissing(f"kafka: topic {address.channel} does not exist")
-    at = await positions.read(admin, address.name, topic.all)
+    topic = await topics.get(address.channel)
+    at = await positions.read(topics.admin, address.name, topic)
     if address.subscription and not at:
         raise ChannelMissing(f"kafka: consumer group {address.name} has no position on {address.channel}")
     firsts, ends = await topics.beginnings(topic), await topics.ends(topic)
@@ -69,19 +66,17 @@ async def waiting(admin: AIOKafkaAdminClient, topics: Topics, address: Address) 
     return found
 
 
-async def browse(
-    clients: Clients, admin: AIOKafkaAdminClient, places: Mapping[TopicPartition, Waiting], limit: int
-) -> list[Wire]:
+async def browse(topics: Topics, places: Mapping[TopicPartition, Waiting], limit: int) -> list[Wire]:
     """The `limit` oldest by their timestamps; of one partition in its order."""
     if not places or limit < 1:
         return []
     # Its own, because what is paused or read by one browse is none of another's business.
-    consumer = clients.consumer(auto_offset_reset="earliest", fetch_max_wait_ms=100)
+    consumer = topics.clients.consumer(auto_offset_reset="earliest", fetch_max_wait_ms=100)
     try:
         await consumer.start()
         records = await _read(consumer, places, limit)
     finally:
-        await stop_consumer(consumer, admin, _STOP_WITHIN)
+        await stop_consumer(consumer, topics.admin, _STOP_WITHIN)
     oldest = merge(*records.values(), key=lambda record: record.timestamp)
     return [decode(record) for record in islice(oldest, limit)]
 

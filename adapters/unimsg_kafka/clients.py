@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-import ssl
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -19,8 +18,8 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from aiokafka.protocol.group import LeaveGroupRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
-from unimsg.errors import ConfigurationError, ConnectError
-from unimsg.options import Tls
+from unimsg.errors import ConnectError
+from unimsg.network import speaks_tls, tls_context
 from unimsg_kafka.errors import UNREACHABLE, connect_error
 from unimsg_kafka.options import KafkaBrokerOptions
 
@@ -48,7 +47,7 @@ class Clients:
         self._sasl = options.sasl
         self._security: dict[str, Any] = {  # Any: aiokafka's keyword arguments, of several types
             "security_protocol": ("SASL_" if options.sasl else "") + ("SSL" if tls else "PLAINTEXT"),
-            "ssl_context": _context(options.tls) if tls else None,
+            "ssl_context": tls_context("kafkas://", options.tls) if tls else None,
         }
         if options.sasl and options.password:
             self._security |= {
@@ -112,7 +111,7 @@ class Clients:
             reply = await connection.send(MetadataRequest([]))
         except (*UNREACHABLE, EOFError, ValueError, AssertionError) as error:  # the last three: no Kafka on that port
             tls, greeted = self._security["ssl_context"] is not None, connection is not None
-            tls_behind = not (tls or greeted or isinstance(error, OSError)) and await _speaks_tls(server)
+            tls_behind = not (tls or greeted or isinstance(error, OSError)) and await speaks_tls(*server, within=2.0)
             where = _text(server) + (f" ({why})" if why else "")
             raise connect_error(
                 error, where, sasl=self._sasl, tls=tls, tls_behind=tls_behind, greeted=greeted
@@ -153,14 +152,15 @@ async def close_client(client: AIOKafkaClient) -> None:
     await _ends(client.close(), 1.0)
 
 
-def withdraw(producer: AIOKafkaProducer, partition: TopicPartition, error: KafkaError) -> bool:
-    """Takes the batch of a partition back from a producer that waits to send it again, as aiokafka does with one that
-    has expired. False: it is not waiting just now."""
+def withdraw(
+    producer: AIOKafkaProducer, partition: TopicPartition, error: KafkaError, *, unsent: KafkaError | None = None
+) -> None:
+    """Takes the batch of a partition back from a producer that waits to send it, as aiokafka does with one that has
+    expired; does nothing while it is under way. `unsent`: the error instead, for a batch that was never sent."""
     accumulator = producer._message_accumulator
-    if not accumulator._batches.get(partition):
-        return False
-    accumulator._pop_batch(partition).failure(error)
-    return True
+    if waiting := accumulator._batches.get(partition):
+        never_sent = waiting[0].retry_count == 0
+        accumulator._pop_batch(partition).failure(unsent if unsent and never_sent else error)
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, timeout: float) -> None:
@@ -229,31 +229,3 @@ def _create_no_topics(client: AIOKafkaClient) -> None:
 def _text(server: Server) -> str:
     host, port = server
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _context(tls: Tls | None) -> ssl.SSLContext:
-    """
-    Raises:
-        ConfigurationError: a file cannot be read.
-    """
-    files = tls or Tls()
-    try:
-        context = ssl.create_default_context(cafile=files.ca_file)
-        if files.cert_file is not None:
-            context.load_cert_chain(files.cert_file, files.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"kafka: tls: cannot use ca_file, cert_file or key_file: {error}") from error
-    return context
-
-
-async def _speaks_tls(server: Server) -> bool:
-    """Whether a TLS handshake succeeds there. It verifies nothing: nothing is sent."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        async with asyncio.timeout(2.0):
-            _, writer = await asyncio.open_connection(*server, ssl=context)
-    except (OSError, TimeoutError):
-        return False
-    writer.transport.abort()
-    return True

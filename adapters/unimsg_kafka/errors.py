@@ -10,9 +10,9 @@
 | a final deadline, a closed connection, an unknown outcome | ConnectError; for a send PublishUnconfirmed |
 """
 
+import logging
 import socket
 import ssl
-from typing import TypeVar
 
 from aiokafka import errors as kafka  # type: ignore[import-untyped]  # aiokafka has no py.typed
 
@@ -33,7 +33,7 @@ from unimsg.errors import (
     Unroutable,
 )
 
-Outcome = TypeVar("Outcome", bound=PublishError)
+log = logging.getLogger("unimsg.kafka")
 
 FORBIDDEN = (
     kafka.TopicAuthorizationFailedError,
@@ -100,15 +100,15 @@ def publish_error(error: BaseException, channel: str, message_id: str) -> Publis
         text = f"kafka: {channel}: the message is larger than the topic's max.message.bytes"
     elif is_refusal(error) or isinstance(error, UnicodeEncodeError):
         kind, text = Refused, f"kafka: {channel} refused the message: {describe(error)}"
-    return _caused(kind(text, channel=channel, message_id=message_id), error)
+    outcome = kind(text, channel=channel, message_id=message_id)
+    outcome.__cause__ = error
+    return outcome
 
 
-def never_left(error: BaseException | str, channel: str, message_id: str) -> PublishRejected:
+def never_left(why: str, channel: str, message_id: str) -> PublishRejected:
     """The outcome of a message that was not given to the client within its deadline."""
-    cause = error if isinstance(error, str) else describe(error)
-    text = f"kafka: {channel}: not sent within the deadline: {cause}"
-    outcome = PublishRejected(text, channel=channel, message_id=message_id)
-    return _caused(outcome, error) if isinstance(error, BaseException) else outcome
+    text = f"kafka: {channel}: not sent within the deadline: {why}"
+    return PublishRejected(text, channel=channel, message_id=message_id)
 
 
 def unanswered(channel: str, message_id: str) -> PublishUnconfirmed:
@@ -161,6 +161,15 @@ def describe(error: BaseException) -> str:
     return text if name in text else f"{name}: {text}".rstrip(": ")
 
 
+def problem(channel: str, what: str, error: Exception, before: str | None) -> str:
+    """What to say of a failure in a loop that goes on, whatever it is. One that no broker makes is logged with its
+    traceback, unless it is what was said `before`."""
+    text = f"{what}: {describe(error)}"
+    if text != before and not isinstance(error, UNREACHABLE):
+        log.error("kafka: %s: %s", channel, text, exc_info=error)
+    return text
+
+
 def _reason(error: BaseException) -> ConnectReason:
     cause: BaseException | None = error
     while cause is not None:
@@ -174,8 +183,3 @@ def _reason(error: BaseException) -> ConnectReason:
             return "timeout"
         cause = cause.__cause__ or cause.__context__
     return "protocol"
-
-
-def _caused(outcome: Outcome, cause: BaseException) -> Outcome:
-    outcome.__cause__ = cause
-    return outcome

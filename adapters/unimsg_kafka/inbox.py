@@ -12,17 +12,16 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
     AIOKafkaConsumer,
     TopicPartition,
 )
-from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 
 from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Receiver, ReceiverHealth, SettlementLost
 from unimsg.backoff import Backoff
 from unimsg.keys import partition_of
 from unimsg.mailbox import Mailbox
-from unimsg_kafka.clients import Clients, stop_consumer
-from unimsg_kafka.errors import describe
+from unimsg_kafka.clients import stop_consumer
+from unimsg_kafka.errors import problem
 from unimsg_kafka.options import KafkaOptions
 from unimsg_kafka.receiver import FETCHING
-from unimsg_kafka.topics import Topic, find
+from unimsg_kafka.topics import Topic, Topics
 from unimsg_kafka.wire import decode, inbox_of
 
 REPLY_PARTITIONS = 32
@@ -31,11 +30,9 @@ REPLY_OPTIONS = KafkaOptions(config={"retention.ms": "600000", "segment.ms": "60
 
 
 class InboxReceiver(Receiver):
-    def __init__(
-        self, clients: Clients, admin: AIOKafkaAdminClient, topic: Topic, address: Address, *, prefetch: int
-    ) -> None:
+    def __init__(self, topics: Topics, topic: Topic, address: Address, *, prefetch: int) -> None:
         self.closed = False
-        self._clients, self._admin, self._topic, self._address = clients, admin, topic, address
+        self._topics, self._topic, self._address = topics, topic, address
         self._prefetch = prefetch
         self._mailbox = Mailbox(prefetch)
         self._epoch = Epoch()
@@ -49,7 +46,7 @@ class InboxReceiver(Receiver):
     async def open(self) -> None:
         """Returns when whatever is sent from now on arrives."""
         place = TopicPartition(self._topic.name, partition_of(self._address.channel, self._topic.partitions))
-        consumer = self._clients.consumer(auto_offset_reset="earliest", **FETCHING)
+        consumer = self._topics.clients.consumer(auto_offset_reset="earliest", **FETCHING)
         try:
             await consumer.start()
             consumer.assign([place])
@@ -91,7 +88,7 @@ class InboxReceiver(Receiver):
             await asyncio.wait([task])
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await stop_consumer(consumer, self._admin, timeout)
+            await stop_consumer(consumer, self._topics.admin, timeout)
 
     def health(self) -> ReceiverHealth:
         return ReceiverHealth(
@@ -114,9 +111,9 @@ class InboxReceiver(Receiver):
                 continue
             try:
                 records = await consumer.getmany(timeout_ms=1000, max_records=room)
-                missing = missing + 1 if not records and await self._topic_is_gone(consumer) else 0
+                missing = missing + 1 if not records and await self._topics.is_gone(self._topic) else 0
             except Exception as error:  # noqa: BLE001  # whatever it is, a receiver must not end silently
-                self._problem = f"cannot receive: {describe(error)}"
+                self._problem = problem(self._address.channel, "cannot receive", error, self._problem)
                 await asyncio.sleep(backoff.next())
                 continue
             self._problem = None
@@ -129,9 +126,3 @@ class InboxReceiver(Receiver):
             if mine:
                 self._last_delivery = monotonic()
                 self._mailbox.put(Delivery(decode(record), self._epoch, None, record) for record in mine)
-
-    async def _topic_is_gone(self, consumer: AIOKafkaConsumer) -> bool:
-        if consumer.partitions_for_topic(self._topic.name) is not None:
-            return False
-        async with asyncio.timeout(5.0):
-            return await find(self._admin, self._topic.name) is None

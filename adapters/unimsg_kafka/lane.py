@@ -9,11 +9,11 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
     AIOKafkaProducer,
     TopicPartition,
 )
-from aiokafka.errors import UnknownTopicOrPartitionError  # type: ignore[import-untyped]
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError  # type: ignore[import-untyped]
 from aiokafka.producer.message_accumulator import BatchBuilder  # type: ignore[import-untyped]
 
 from unimsg_kafka.clients import withdraw
-from unimsg_kafka.errors import FINAL, MISSING, STALE_PRODUCER, UNREACHABLE, describe, is_refusal
+from unimsg_kafka.errors import FINAL, MISSING, STALE_PRODUCER, UNREACHABLE, is_refusal, problem
 from unimsg_kafka.wire import encode
 
 if TYPE_CHECKING:
@@ -135,14 +135,18 @@ class Lane:
                 entry.fail(error)
 
     async def _look(self, producer: AIOKafkaProducer, future: Future) -> None:
-        publisher = self._route.publisher
+        publisher, topic, missing = self._route.publisher, self._place.topic, 0
         while not future.done():
             try:
-                if await publisher.topics.find(self._place.topic) is None:
-                    withdraw(producer, self._place, UnknownTopicOrPartitionError(self._place.topic))
-                publisher.problem = f"{self._place.topic}: the broker does not confirm"
-            except UNREACHABLE as error:
-                publisher.problem = f"{self._place.topic}: the broker does not confirm: {describe(error)}"
+                missing = missing + 1 if await publisher.topics.find(topic) is None else 0
+                if missing > 1:  # a broker that just started may not know all its topics
+                    self._route.stale = True
+                    # One that was sent may have been stored, and read, before the topic was deleted.
+                    gone, unsent = KafkaError(f"topic {topic} was deleted"), UnknownTopicOrPartitionError(topic)
+                    withdraw(producer, self._place, gone, unsent=unsent)
+                publisher.problem = f"{topic}: the broker does not confirm"
+            except Exception as error:  # noqa: BLE001  # whatever it is, the batch would never be looked at again
+                publisher.problem = problem(topic, "the broker does not confirm", error, publisher.problem)
             await asyncio.wait([future], timeout=_LOOK_AFTER / 2)
         publisher.problem = None
         self._looking = False

@@ -2,8 +2,11 @@
 
 Kafka keeps one offset per group and partition: everything below it is done. Messages settle out of order, so the
 offsets that are done above it travel in the commit's metadata, a text of at most 4,096 bytes, and the next owner of the
-partition skips them. The text is the lengths of runs, from the committed offset on, open and done by turns:
-"u1:2,3,1,4" at offset 10 says that 10 and 11 are open, 12 to 14 done, 15 open, 16 to 19 done.
+partition skips them. The text is the topic's id and the lengths of runs, from the committed offset on, open and done by
+turns: "u2:<id>:2,3,1,4" at offset 10 says that 10 and 11 are open, 12 to 14 done, 15 open, 16 to 19 done.
+
+The id is there because a topic can be deleted and made anew under its name while receivers run: a commit for the old
+one then lands on the new one, and says nothing of it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 
 METADATA_LIMIT = 4000
 """Characters; the broker refuses a commit with more than its `offset.metadata.max.bytes`, 4,096 by default."""
-_VERSION = "u1:"
+_VERSION = "u2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +28,27 @@ class Run:
 class Watermark:
     """One partition in one assignment: the offsets that arrived and are not settled, and what to commit."""
 
-    __slots__ = ("_done_before", "_next", "open")
+    __slots__ = ("_begun_at", "_done_before", "_log", "_next", "lost", "open")
 
-    def __init__(self, done_before: Sequence[Run] = ()) -> None:
-        """`done_before`: what the commit at which this assignment starts says is done above it."""
+    def __init__(self, log: str = "", start: int = 0, done_before: Sequence[Run] = ()) -> None:
+        """`log`: the topic's id. `start`: the commit at which this assignment starts. `done_before`: what it says is
+        done above it."""
         self.open: dict[int, None] = {}  # in offset order: records arrive in it
+        self.lost = False
+        """Offsets went back: this is another log, or one that lost its end. Nothing of it is committed any more, and
+        what arrives is for the next assignment."""
+        self._log = log
         self._done_before = list(done_before)
-        self._next: int | None = None
+        self._begun_at = self._next = start
 
     def arrived(self, offset: int) -> bool:
-        """Notes the record, and tells whether it is to be handled: not, if it was settled in an earlier assignment."""
+        """Notes the record, and tells whether it is to be handled: not, if it was settled in an earlier assignment, or
+        once the log is lost."""
+        if offset < self._next:
+            self.lost = self.lost or self._next > self._begun_at
+            self._done_before, self._begun_at = [], -1  # of the first record: the log lost what the commit says
+        if self.lost:
+            return False
         self._next = offset + 1
         runs = self._done_before
         while runs and runs[0].end <= offset:
@@ -49,23 +63,22 @@ class Watermark:
 
     @property
     def mark(self) -> int | None:
-        """Everything below it is done; None before the first record. Offsets that never arrive (compacted, or marks
-        of transactions) count as done."""
+        """Everything below it is done; None before the first record, and once the log is lost. Offsets that never
+        arrive (compacted, or marks of transactions) count as done."""
+        if self.lost or self._next == self._begun_at:
+            return None
         return next(iter(self.open), self._next)
 
     def metadata(self) -> str:
-        """What is done above the mark. Empty if nothing is; the lowest part of it if all would be too long."""
-        if self._next is None or not (self.open or self._done_before):
-            return ""
-        return _encode(self.mark or 0, _runs_between(self.open, self._next, self._done_before))
+        """What is done above the mark; the lowest part of it if all would be too long."""
+        return written(self._log, self.mark or 0, _runs_between(self.open, self._next, self._done_before))
 
 
 def done_above(mark: int, metadata: str) -> list[Run]:
     """Reads what `Watermark.metadata` wrote for a commit at `mark`; nothing of anybody else's text."""
-    if not metadata.startswith(_VERSION):
-        return []
     try:
-        lengths = [int(length) for length in metadata[len(_VERSION) :].split(",")]
+        version, _, runs_text = metadata.split(":")
+        lengths = [int(length) for length in runs_text.split(",")] if version == _VERSION else []
     except ValueError:
         return []
     runs, offset = [], mark
@@ -74,6 +87,26 @@ def done_above(mark: int, metadata: str) -> list[Run]:
         offset = start + done_length
         runs.append(Run(start, offset))
     return runs
+
+
+def log_of(metadata: str) -> str | None:
+    """The id of the topic that a commit was made for; None if it does not say, as anybody else's."""
+    version, _, rest = metadata.partition(":")
+    return rest.partition(":")[0] if version == _VERSION else None
+
+
+def written(log: str, mark: int = 0, done: Iterable[Run] = ()) -> str:
+    """The metadata of a commit at `mark`."""
+    text, offset = f"{_VERSION}:{log}:", mark
+    parts, length = [], len(text)
+    for run in done:
+        part = f"{run.start - offset},{run.end - run.start}"
+        length += len(part) + 1
+        if length > METADATA_LIMIT:
+            break
+        parts.append(part)
+        offset = run.end
+    return text + ",".join(parts)
 
 
 def _runs_between(open_offsets: Iterable[int], end: int, done_before: Sequence[Run]) -> Iterable[Run]:
@@ -88,16 +121,3 @@ def _runs_between(open_offsets: Iterable[int], end: int, done_before: Sequence[R
     for run in done_before:
         if run.end > end:
             yield Run(max(run.start, end), run.end)
-
-
-def _encode(mark: int, runs: Iterable[Run]) -> str:
-    parts: list[str] = []
-    length, offset = len(_VERSION), mark
-    for run in runs:
-        part = f"{run.start - offset},{run.end - run.start}"
-        length += len(part) + 1
-        if length > METADATA_LIMIT:
-            break
-        parts.append(part)
-        offset = run.end
-    return _VERSION + ",".join(parts) if parts else ""

@@ -2,28 +2,17 @@
 
 from collections.abc import Callable, Sequence
 
-from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]  # aiokafka has no py.typed
-
 from unimsg.adapter import Address, Difference, Kind, Operations, Wanted, Wire
 from unimsg_kafka import positions
 from unimsg_kafka.browsing import browse, waiting
-from unimsg_kafka.clients import Clients
 from unimsg_kafka.derived import compared_with, is_dead_letters, origin
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaOptions
 from unimsg_kafka.topics import Topics, persist, wanted_partitions
 
 
 class KafkaOperations(Operations):
-    def __init__(
-        self,
-        clients: Clients,
-        admin: AIOKafkaAdminClient,
-        topics: Topics,
-        remember: Callable[[Address, KafkaOptions], None],
-    ) -> None:
+    def __init__(self, topics: Topics, remember: Callable[[Address, KafkaOptions], None]) -> None:
         """`remember`: takes note of how to send to a channel that is declared, created here or not."""
-        self._clients = clients
-        self._admin = admin
         self._topics = topics
         self._remember = remember
 
@@ -50,17 +39,15 @@ class KafkaOperations(Operations):
         if origin(address) is not None:
             options = compared_with(address, options)
         differences = await self._topics.differences(topic, address, options)
-        if address.subscription and not await positions.read(self._admin, address.name, topic.all):
+        if address.subscription and not await positions.read(self._topics.admin, address.name, topic):
             differences.append(Difference(f"consumer group {address.name}", "a committed position", None))
         return differences
 
     async def _backlog(self, address: Address) -> int:
-        found = await waiting(self._admin, self._topics, address)
-        return sum(place.count for place in found.values())
+        return sum(place.count for place in (await waiting(self._topics, address)).values())
 
     async def _browse(self, address: Address, limit: int) -> list[Wire]:
-        found = await waiting(self._admin, self._topics, address)
-        return await browse(self._clients, self._admin, found, limit)
+        return await browse(self._topics, await waiting(self._topics, address), limit)
 
 
 def options_of(wanted: Wanted) -> KafkaOptions:

@@ -14,7 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.protocol.commit import OffsetCommitRequest  # type: ignore[import-untyped]
 
 from unimsg.backoff import Backoff
-from unimsg_kafka.clients import Clients, stop_producer
+from unimsg_kafka.clients import stop_producer
+from unimsg_kafka.offsets import log_of, written
 from unimsg_kafka.topics import Topic, Topics
 
 _LOST = (kafka.UnknownMemberIdError, kafka.IllegalGenerationError, kafka.RebalanceInProgressError)
@@ -37,27 +38,33 @@ class Member:
 
 
 async def read(
-    admin: AIOKafkaAdminClient, group: str, places: Sequence[TopicPartition]
+    admin: AIOKafkaAdminClient, group: str, topic: Topic, places: Sequence[TopicPartition] = ()
 ) -> dict[TopicPartition, Position]:
-    """Where the group stands, of the partitions that it has a commit for. aiokafka's consumer drops the metadata."""
-    found = await admin.list_consumer_group_offsets(group, partitions=list(places))
-    return {place: Position(at.offset, at.metadata) for place, at in found.items() if at.offset >= 0}
+    """Where the group stands in this topic, of the partitions (all, or these) that it has a commit for. One that was
+    made for an earlier topic of the name counts for nothing. aiokafka's consumer drops the metadata."""
+    found = await admin.list_consumer_group_offsets(group, partitions=list(places or topic.all))
+    return {
+        place: Position(at.offset, at.metadata)
+        for place, at in found.items()
+        if at.offset >= 0 and log_of(at.metadata) in (None, topic.id)
+    }
 
 
-async def begin(clients: Clients, admin: AIOKafkaAdminClient, topics: Topics, group: str, topic: Topic) -> None:
+async def begin(topics: Topics, group: str, topic: Topic) -> None:
     """Makes a new subscription start with what is sent from now on. Moves nothing that has a position.
 
     The commit is in a transaction whose id is the group's: whoever starts one fences all who looked before, so that of
     racing processes none commits what it saw before another was done. A group with a position on some partitions is
     not new, the others are partitions that were added: they start at their first record.
     """
-    if await read(admin, group, topic.all):
+    admin = topics.admin
+    if await read(admin, group, topic):
         return
-    fence = clients.producer(transactional_id=f"unimsg.begin.{group}", transaction_timeout_ms=10_000)
+    fence = topics.clients.producer(transactional_id=f"unimsg.begin.{group}", transaction_timeout_ms=10_000)
     try:
         await fence.start()
-        if not await read(admin, group, topic.all):
-            ends = await topics.ends(topic)
+        if not await read(admin, group, topic):
+            ends = {place: (end, written(topic.id)) for place, end in (await topics.ends(topic)).items()}
             async with fence.transaction():
                 await fence.send_offsets_to_transaction(ends, group)
     finally:
@@ -66,7 +73,7 @@ async def begin(clients: Clients, admin: AIOKafkaAdminClient, topics: Topics, gr
         if ended is not None and ended.done():
             ended.exception()  # of one that was fenced; aiokafka leaves it to be reported as never retrieved
     backoff = Backoff(0.01, 0.1)
-    while not await read(admin, group, topic.all):  # noqa: ASYNC110  # a commit returns before its coordinator shows it
+    while not await read(admin, group, topic):  # noqa: ASYNC110  # a commit returns before its coordinator shows it
         await asyncio.sleep(backoff.next())
 
 

@@ -26,8 +26,8 @@ from unimsg.adapter import Address, Kind, Wire
 from unimsg.backoff import Backoff
 from unimsg.errors import PublishError
 from unimsg.keys import partition_of
-from unimsg_kafka.clients import Clients, stop_producer
-from unimsg_kafka.errors import FINAL, UNREACHABLE, describe, never_left, publish_error, unanswered
+from unimsg_kafka.clients import stop_producer
+from unimsg_kafka.errors import FINAL, never_left, problem, publish_error, unanswered
 from unimsg_kafka.lane import BATCH_BYTES, Lane
 from unimsg_kafka.options import Compression
 from unimsg_kafka.topics import Topic, Topics
@@ -97,14 +97,13 @@ class Entry:
 class Publisher:
     """Sends to any topic of one cluster. The producer is made by the first send: a user who may only read has none."""
 
-    def __init__(self, clients: Clients, topics: Topics) -> None:
+    def __init__(self, topics: Topics) -> None:
         self.topics = topics
         self.producer: AIOKafkaProducer | None = None
         self.problem: str | None = None
         """What keeps messages from being sent, None if nothing does."""
         self.compressions: dict[str, Compression | None] = {}
         """By topic, where its options name one."""
-        self._clients = clients
         self._routes: dict[str, Route] = {}
         self._calls: dict[int, set[Call]] = {}  # by the part of a second in which they end
         self._tasks: set[asyncio.Task[None]] = set()
@@ -140,7 +139,7 @@ class Publisher:
         """A producer that is not `dead`. The dead one ends when its other partitions have their answers."""
         async with self._making:
             if self.producer is None or self.producer is dead:
-                producer = self._clients.producer()
+                producer = self.topics.clients.producer()
                 try:
                     await producer.start()
                 except BaseException:
@@ -235,8 +234,8 @@ class Route:
             except FINAL as error:
                 self._fail(error)
                 return
-            except UNREACHABLE as error:
-                publisher.problem = f"cannot send to {self.topic}: {describe(error)}"
+            except Exception as error:  # noqa: BLE001  # whatever it is, what waits is tried again until its deadline
+                publisher.problem = problem(self.topic, f"cannot send to {self.topic}", error, publisher.problem)
                 await asyncio.sleep(backoff.next())
             else:
                 for lane in self.lanes:

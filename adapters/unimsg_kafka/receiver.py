@@ -6,6 +6,7 @@ between members is one offset per partition, with our metadata beside it.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import cast
 
@@ -15,7 +16,6 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
     ConsumerRecord,
     TopicPartition,
 )
-from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import (  # type: ignore[import-untyped]
     StickyPartitionAssignor,
 )
@@ -25,9 +25,9 @@ from unimsg.backoff import Backoff
 from unimsg.mailbox import Mailbox
 from unimsg_kafka import positions
 from unimsg_kafka.assignment import Assignment, Partition
-from unimsg_kafka.clients import Clients, stop_consumer
-from unimsg_kafka.errors import UNREACHABLE, describe
-from unimsg_kafka.topics import Topic, find
+from unimsg_kafka.clients import stop_consumer
+from unimsg_kafka.errors import problem
+from unimsg_kafka.topics import Topic, Topics
 
 _COMMIT_EVERY = 0.05
 _COMMIT_WITHIN = 5.0
@@ -43,8 +43,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
 
     def __init__(
         self,
-        clients: Clients,
-        admin: AIOKafkaAdminClient,
+        topics: Topics,
         topic: Topic,
         address: Address,
         *,
@@ -53,7 +52,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         session: float,
     ) -> None:
         self.closed = False
-        self._clients, self._admin = clients, admin
+        self._topics = topics
         self._topic, self._address, self._group = topic, address, address.name
         self._prefetch, self._grace, self._session = prefetch, grace, session
         self._mailbox = Mailbox(prefetch)
@@ -84,7 +83,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         lost = 0
         for delivery in self._mailbox.settle(deliveries):
             partition = _partition(delivery)
-            if delivery.epoch.over:
+            if delivery.epoch.over or partition.mark.lost:
                 lost += 1
             else:
                 partition.mark.done(cast("ConsumerRecord", delivery.raw).offset)  # ours, as the token
@@ -126,7 +125,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._end(commit_within=timeout / 2)
             if self._consumer is not None:
-                await stop_consumer(self._consumer, self._admin, timeout / 2)
+                await stop_consumer(self._consumer, self._topics.admin, timeout / 2)
             self.closed = True
 
     def health(self) -> ReceiverHealth:
@@ -156,14 +155,14 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             # Not here: the member sends no heartbeat before this returns.
             self._preparing = asyncio.create_task(self._prepare(consumer, self._assignment))
         except Exception as error:  # noqa: BLE001  # or nobody would see it
-            self._problems["group"] = f"cannot take its partitions: {describe(error)}"
+            self._trouble("group", "cannot take its partitions", error)
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         try:
             if self._assignment is not None:
                 await self._give_up(self._assignment)
         except Exception as error:  # noqa: BLE001  # or nobody would see it
-            self._problems["group"] = f"cannot give up its partitions: {describe(error)}"
+            self._trouble("group", "cannot give up its partitions", error)
 
     async def _give_up(self, assignment: Assignment) -> None:
         """The core finishes what runs and gives back the rest; then the next owner learns what is done."""
@@ -189,14 +188,16 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
                 known: dict[TopicPartition, positions.Position] = {}
                 if assignment.places:
                     async with asyncio.timeout(_COMMIT_WITHIN):
-                        known = await positions.read(self._admin, self._group, assignment.places)
-            except UNREACHABLE as error:
-                self._problems["group"] = f"cannot read the group's position: {describe(error)}"
+                        known = await positions.read(self._topics.admin, self._group, self._topic, assignment.places)
+                        if unknown := [place for place in assignment.places if place not in known]:
+                            await consumer.seek_to_beginning(*unknown)  # it would use a commit for an earlier topic
+            except Exception as error:  # noqa: BLE001  # whatever it is, the partitions would stay paused for ever
+                self._trouble("group", "cannot read the group's position", error)
                 await asyncio.sleep(backoff.next())
                 continue
             if assignment.epoch.draining:
                 return
-            assignment.begin(known)
+            assignment.begin(self._topic.id, known)
             self._problems.pop("group", None)
             self._set_consuming(True)
             consumer.resume(*assignment.places)
@@ -214,45 +215,51 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         """Gives the broker what is done. An epoch whose commit it refuses is over: another may own the partitions."""
         try:
             async with asyncio.timeout(timeout), self._committing:
-                fresh = assignment.uncommitted()
-                if self._consumer is None or not fresh or assignment.epoch.over:
+                if self._consumer is None or assignment.epoch.over:
                     return
-                if await positions.commit(self._consumer, self._group, assignment.member, fresh):
-                    assignment.committed(fresh)
-                    self._problems.pop("commit", None)
-                else:
+                fresh = assignment.uncommitted()
+                if fresh and not await positions.commit(self._consumer, self._group, assignment.member, fresh):
                     assignment.epoch.end()
-        except UNREACHABLE as error:
-            self._problems["commit"] = f"cannot commit: {describe(error)}"
-            self._dirty.set()  # again, soon
+                    return
+                assignment.committed(fresh)
+                self._problems.pop("commit", None)
+        except Exception as error:  # noqa: BLE001  # whatever it is, commits go on, and an epoch comes to its end
+            self._trouble("commit", "cannot commit", error)
 
     async def _keep(self) -> None:
-        """Commits, and looks whether the topic is still there."""
-        next_look, missing = monotonic() + _WATCH_EVERY, 0
-        while missing < 2:  # twice, because a broker that just started may not know all its topics
-            try:
-                async with asyncio.timeout(max(0.0, next_look - monotonic())):
+        """Commits, and looks whether the topic is still there, and the same one."""
+        backoff, next_look, missing = Backoff(), monotonic() + _WATCH_EVERY, 0
+        went_back = False
+        while not went_back and missing < 2:  # twice, because a broker that just started may not know all its topics
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH_EVERY):
                     await self._dirty.wait()
-            except TimeoutError:
+            self._dirty.clear()
+            if (assignment := self._assignment) is not None:
+                await self._commit(assignment)
+                went_back = assignment.went_back
+            if monotonic() >= next_look:
                 next_look = monotonic() + _WATCH_EVERY
                 missing = missing + 1 if await self._topic_is_gone() else 0
-                continue
-            self._dirty.clear()
-            if self._assignment is not None:
-                await self._commit(self._assignment)
-            await asyncio.sleep(_COMMIT_EVERY)
-        self._problems["topic"] = f"topic {self._topic.name} was deleted"
-        self._mailbox.close(ChannelMissing(f"kafka: topic {self._topic.name} was deleted"))
+            if "commit" in self._problems:
+                self._dirty.set()
+                await asyncio.sleep(backoff.next())
+            else:
+                backoff.reset()
+                await asyncio.sleep(_COMMIT_EVERY)
+        why = "lost records, or was made anew" if went_back else "was deleted"
+        self._problems["topic"] = f"topic {self._topic.name} {why}"
+        self._mailbox.close(ChannelMissing(f"kafka: {self._problems['topic']}"))
         await self._end()
 
     async def _topic_is_gone(self) -> bool:
-        if self._consumer is None or self._consumer.partitions_for_topic(self._topic.name) is not None:
-            return False
         try:
-            async with asyncio.timeout(_COMMIT_WITHIN):
-                return await find(self._admin, self._topic.name) is None
-        except UNREACHABLE:
+            gone = await self._topics.is_gone(self._topic)
+        except Exception as error:  # noqa: BLE001  # whatever it is, commits go on
+            self._trouble("topic", "cannot look for its topic", error)
             return False
+        self._problems.pop("topic", None)
+        return gone
 
     # Intake
 
@@ -268,7 +275,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
                 consumer = await self._living()
                 records = await consumer.getmany(timeout_ms=1000, max_records=room)
             except Exception as error:  # noqa: BLE001  # whatever it is, a receiver must not end silently
-                self._problems["receive"] = f"cannot receive: {describe(error)}"
+                self._trouble("receive", "cannot receive", error)
                 await asyncio.sleep(backoff.next())
                 continue
             self._problems.pop("receive", None)
@@ -289,7 +296,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         self._last_delivery = monotonic()
         self._mailbox.put(deliveries)
         if len(deliveries) < len(batch):
-            self._dirty.set()  # the mark moved over what was settled before
+            self._dirty.set()  # the mark moved over what was settled before, or was lost
 
     def _held(self) -> int:
         """What is taken and not settled, with what the core still has of earlier assignments."""
@@ -299,7 +306,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
     # The client
 
     async def _begin(self) -> AIOKafkaConsumer:
-        consumer = self._clients.consumer(
+        consumer = self._topics.clients.consumer(
             group_id=self._group,
             auto_offset_reset="earliest",
             session_timeout_ms=int(self._session * 1000),
@@ -313,7 +320,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         try:
             await consumer.start()  # without a topic: with one that does not exist it would never return
         except BaseException:
-            await stop_consumer(consumer, self._admin, 1.0)
+            await stop_consumer(consumer, self._topics.admin, 1.0)
             raise
         self._consumer = consumer
         consumer.subscribe([self._topic.name], listener=self)
@@ -327,9 +334,12 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
                 return consumer
             self._consumer = None
             await self._end()
-            await stop_consumer(consumer, self._admin, 1.0)
+            await stop_consumer(consumer, self._topics.admin, 1.0)
         async with asyncio.timeout(10.0):
             return await self._begin()
+
+    def _trouble(self, activity: str, what: str, error: Exception) -> None:
+        self._problems[activity] = problem(self._group, what, error, self._problems.get(activity))
 
     def _set_consuming(self, consuming: bool) -> None:
         if consuming != self._consuming:

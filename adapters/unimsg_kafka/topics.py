@@ -12,13 +12,13 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
 from aiokafka import errors as kafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
-from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
-from unimsg.adapter import Address, Difference
+from unimsg.adapter import Address, ChannelMissing, Difference
 from unimsg.backoff import Backoff
 from unimsg.errors import TopologyError
 from unimsg_kafka.clients import Clients, stop_consumer
 from unimsg_kafka.errors import UNREACHABLE, operation_error
+from unimsg_kafka.identity import TopicRequest
 from unimsg_kafka.options import KafkaOptions
 
 Result = TypeVar("Result")
@@ -33,6 +33,8 @@ class Topic:
     replication: int
     led: bool
     """Whether every partition has a leader, so that it can be written and read."""
+    id: str = ""
+    """What tells it from an earlier topic of its name."""
 
     @property
     def all(self) -> list[TopicPartition]:
@@ -42,23 +44,58 @@ class Topic:
 class Topics:
     """The topics of one cluster, through one admin client and one consumer that is in no group."""
 
-    def __init__(self, clients: Clients, admin: AIOKafkaAdminClient) -> None:
-        self._clients = clients
-        self._admin = admin
+    def __init__(self, clients: Clients) -> None:
+        self.clients = clients
+        self.admin: AIOKafkaAdminClient = clients.admin()
         self._reader: AIOKafkaConsumer | None = None
         self._reader_lock = asyncio.Lock()
 
     async def find(self, name: str) -> Topic | None:
-        return await find(self._admin, name)
+        """The topic, or None if there is none; looking never creates it.
+
+        Raises:
+            KafkaError: the cluster does not answer, or does not say: not authorised, still being made.
+        """
+        (found,) = (await self.admin._send_request(TopicRequest(name))).to_object()["topics"]
+        error = kafka.for_code(found["error_code"])
+        if error is kafka.UnknownTopicOrPartitionError:
+            return None
+        if error is not kafka.NoError:
+            raise error(name)
+        partitions = found["partitions"]
+        return Topic(
+            name,
+            partitions=len(partitions),
+            replication=min((len(partition["replicas"]) for partition in partitions), default=0),
+            led=bool(partitions) and all(partition["leader"] >= 0 for partition in partitions),
+            id=found["id"],
+        )
+
+    async def is_gone(self, topic: Topic) -> bool:
+        """Whether it was deleted, also if one of its name was made since."""
+        async with asyncio.timeout(5.0):
+            found = await self.find(topic.name)
+        return found is None or found.id != topic.id
+
+    async def get(self, name: str) -> Topic:
+        """
+        Raises:
+            ChannelMissing: it does not exist.
+        """
+        topic = await self.find(name)
+        if topic is None:
+            raise ChannelMissing(f"kafka: topic {name} does not exist")
+        return topic
 
     async def make(self, name: str, options: KafkaOptions, partitions: int) -> Topic:
         """The topic, created if it does not exist; returns when it can be used. Several processes may do it at once."""
         topic = await self.find(name)
-        if topic is None:
+        created = topic is None
+        if created:
             # -1: as many copies as the cluster's own default says. aiokafka wants an assignment beside it, even empty.
             new = NewTopic(name, partitions, options.replication or -1, {} if options.replication is None else None)
             new.topic_configs = settings_for(options)
-            reply = await self._admin.create_topics([new], timeout_ms=10_000)
+            reply = await self.admin.create_topics([new], timeout_ms=10_000)
             _, code, text = reply.topic_errors[0]
             error = kafka.for_code(code)
             if error is kafka.InvalidTopicError:
@@ -72,6 +109,8 @@ class Topics:
         while topic is None or not topic.led:
             await asyncio.sleep(backoff.next())
             topic = await self.find(name)
+        if created:  # a leader may not know yet that it is one; aiokafka's producer would try again, and log a warning
+            await self.ends(topic)
         return topic
 
     async def differences(self, topic: Topic, address: Address, options: KafkaOptions) -> list[Difference]:
@@ -110,12 +149,12 @@ class Topics:
 
     async def aclose(self) -> None:
         if self._reader is not None:
-            await stop_consumer(self._reader, self._admin, 1.0)
+            await stop_consumer(self._reader, self.admin, 1.0)
 
     async def _offsets(self) -> AIOKafkaConsumer:
         async with self._reader_lock:
             if self._reader is None:
-                reader = self._clients.consumer()
+                reader = self.clients.consumer(retry_backoff_ms=20)  # topics that were just made are not there yet
                 try:
                     await reader.start()
                 except BaseException:
@@ -126,33 +165,11 @@ class Topics:
 
     async def _settings_of(self, name: str, wanted: Any) -> dict[str, str]:  # Any: names, in any collection
         resource = ConfigResource(ConfigResourceType.TOPIC, name, configs=dict.fromkeys(wanted, ""))
-        (reply,) = await self._admin.describe_configs([resource])
+        (reply,) = await self.admin.describe_configs([resource])
         code, text, _, _, entries = reply.resources[0]
         if code:
             raise kafka.for_code(code)(text or name)
         return {entry[0]: entry[1] for entry in entries}
-
-
-async def find(admin: AIOKafkaAdminClient, name: str) -> Topic | None:
-    """The topic, or None if there is none; looking never creates it.
-
-    Raises:
-        KafkaError: the cluster does not answer, or does not say: not authorised, still being made.
-    """
-    request = MetadataRequest([name], allow_auto_topic_creation=False)
-    found = (await admin._send_request(request)).to_object()["topics"][0]
-    error = kafka.for_code(found["error_code"])
-    if error is kafka.UnknownTopicOrPartitionError:
-        return None
-    if error is not kafka.NoError:
-        raise error(name)
-    partitions = found["partitions"]
-    return Topic(
-        name,
-        partitions=len(partitions),
-        replication=min((len(partition["replicas"]) for partition in partitions), default=0),
-        led=bool(partitions) and all(partition["leader"] >= 0 for partition in partitions),
-    )
 
 
 def wanted_partitions(address: Address, options: KafkaOptions) -> int | None:

@@ -1,7 +1,6 @@
 """gRPC channels: where to, with which credentials and which settings."""
 
 import asyncio
-import ssl
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from google.api_core import grpc_helpers_async
 from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 
+from unimsg import network
 from unimsg.errors import AuthenticationError
 from unimsg_pubsub.errors import LOG_IN
 from unimsg_pubsub.options import PubSubBrokerOptions
@@ -70,9 +70,14 @@ def _load(file: str | None) -> Credentials:
 
 
 def _tls(options: PubSubBrokerOptions) -> Any:
-    """gRPC's TLS settings; None: its defaults."""
+    """gRPC's TLS settings; None: its defaults.
+
+    Raises:
+        ConfigurationError: a file cannot be used.
+    """
     if (tls := options.tls) is None:
         return None
+    network.tls_context("pubsub://", tls)  # gRPC takes any bytes, and does not say later what was wrong with them
     authorities, key, certificate = (
         Path(file).read_bytes() if file else None
         for file in (tls.ca_file, tls.key_file or tls.cert_file, tls.cert_file)
@@ -82,13 +87,5 @@ def _tls(options: PubSubBrokerOptions) -> Any:
 
 async def speaks_tls(target: str, within: float) -> bool:
     """Whether a server that did not understand plain text answers a TLS greeting."""
-    host, _, port = target.rpartition(":")
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent, only the greeting counts
-    try:
-        async with asyncio.timeout(within):
-            _reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
-    except (OSError, ValueError, TimeoutError):
-        return False
-    writer.transport.abort()
-    return True
+    host, port = network.host_and_port("pubsub://", target, 443)
+    return await network.speaks_tls(host, port, within=within)

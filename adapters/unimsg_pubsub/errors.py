@@ -41,20 +41,21 @@ REASONS: tuple[tuple[str, ConnectReason], ...] = (
 )
 
 
-class NotReached(GoogleAPICallError):
+class Unanswered(GoogleAPICallError):
+    """A call that has no answer."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)  # type: ignore[no-untyped-call]  # google-api-core's
+
+
+class NotReached(Unanswered):
     """There was no connection within the deadline: nothing of the call left this process."""
 
     grpc_status_code = Code.UNAVAILABLE
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)  # type: ignore[no-untyped-call]  # google-api-core's
 
-
-class Interrupted(GoogleAPICallError):
+class Interrupted(Unanswered):
     """The call may have arrived, and its answer can no longer come."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)  # type: ignore[no-untyped-call]  # google-api-core's
 
 
 class AlreadyExists(UnimsgError):

@@ -1,7 +1,7 @@
 """Sending: messages into requests, requests into outcomes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -15,11 +15,10 @@ from unimsg.adapter import Address, Kind, Wire
 from unimsg.errors import PublishError, Refused
 from unimsg_pubsub import errors, wire
 from unimsg_pubsub.link import Link
+from unimsg_pubsub.requests import parts
 
 PublishRequest: Any = types.PublishRequest.pb()  # built at run time, as in wire.py
 
-MOST_MESSAGES = 1000
-"""Of one request (Pub/Sub quotas and limits); its bytes are limited as those of one message are."""
 IN_FLIGHT = 32
 """Requests at a time."""
 
@@ -77,31 +76,23 @@ class Publisher:
                 if key:
                     group.create_task(self._send_in_order(topic, address, of_key, until))
                     continue
-                for part in _requests(of_key):
+                for part in parts(of_key, _size, wire.MOST_BYTES):
                     group.create_task(self._send_request(topic, address, part, until))
 
-    async def _send_in_order(self, topic: str, address: Address, items: list[_Item], until: float) -> None:
+    async def _send_in_order(self, topic: str, address: Address, items: Sequence[_Item], until: float) -> None:
         """One request of a key at a time: two in flight may overtake each other."""
-        key = (topic, items[0].message.ordering_key)
-        lock = self._locks.get(key)
-        if lock is None:
-            lock = self._locks[key] = asyncio.Lock()
+        lock = self._locks.setdefault((topic, items[0].message.ordering_key), asyncio.Lock())
         try:
-            async with asyncio.timeout(until - monotonic()):
-                await lock.acquire()
-        except TimeoutError:
-            _fail(items, address, errors.NotReached("an earlier message of the same key still waits"))
-            return
-        try:
-            for part in _requests(items):
-                await self._send_request(topic, address, part, until)
-        finally:
-            lock.release()
+            async with _acquired(lock, until, "an earlier message of the same key still waits"):
+                for part in parts(items, _size, wire.MOST_BYTES):
+                    await self._send_request(topic, address, part, until)
+        except errors.NotReached as error:
+            _fail(items, address, error)
 
-    async def _send_request(self, topic: str, address: Address, items: list[_Item], until: float) -> None:
+    async def _send_request(self, topic: str, address: Address, items: Sequence[_Item], until: float) -> None:
         request = types.PublishRequest.wrap(PublishRequest(topic=topic, messages=[item.message for item in items]))
         try:
-            async with self._a_place(until):
+            async with _acquired(self._room, until, "earlier requests were still in flight"):
                 await self._link.call(
                     self._link.publisher.publish, request, until=until, again=errors.certainly_not_stored
                 )
@@ -118,21 +109,22 @@ class Publisher:
         for half in (items[:middle], items[middle:]):
             await self._send_request(topic, address, half, until)
 
-    @asynccontextmanager
-    async def _a_place(self, until: float) -> AsyncIterator[None]:
-        """
-        Raises:
-            NotReached: none of the requests in flight ended in time.
-        """
-        try:
-            async with asyncio.timeout(until - monotonic()):
-                await self._room.acquire()
-        except TimeoutError as error:
-            raise errors.NotReached("earlier requests were still in flight") from error
-        try:
-            yield
-        finally:
-            self._room.release()
+
+@asynccontextmanager
+async def _acquired(lock: asyncio.Lock | asyncio.Semaphore, until: float, otherwise: str) -> AsyncIterator[None]:
+    """
+    Raises:
+        NotReached: not in time. `otherwise`: why.
+    """
+    try:
+        async with asyncio.timeout(until - monotonic()):
+            await lock.acquire()
+    except TimeoutError as error:
+        raise errors.NotReached(otherwise) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _item(address: Address, message: Wire) -> _Item:
@@ -146,22 +138,12 @@ def _item(address: Address, message: Wire) -> _Item:
     return _Item(message.id, proto, wire.refusal(proto, address.name, message.id))
 
 
-def _requests(items: list[_Item]) -> Iterator[list[_Item]]:
-    """As few requests as Pub/Sub's limits allow, in order."""
-    part: list[_Item] = []
-    size = 0
-    for item in items:
-        bytes_ = item.message.ByteSize() + 8  # and what stands around it
-        if part and (len(part) == MOST_MESSAGES or size + bytes_ > wire.MOST_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += bytes_
-    if part:
-        yield part
+def _size(item: _Item) -> int:
+    size: int = item.message.ByteSize() + 8  # and what stands around it
+    return size
 
 
-def _fail(items: list[_Item], address: Address, error: GoogleAPICallError) -> None:
+def _fail(items: Sequence[_Item], address: Address, error: GoogleAPICallError) -> None:
     for item in items:
         item.failure = errors.publish_error(error, address.name, item.message_id)
         item.failure.__cause__ = error

@@ -1,27 +1,22 @@
 """The port's receiver: a stream that feeds a mailbox, leases on all that is in it, and settlements by unary calls."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError
-from google.pubsub_v1 import types
 
 from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Kind, Receiver, ReceiverHealth, SettlementLost
 from unimsg.errors import UnimsgError
-from unimsg.mailbox import MAX_BYTES, Mailbox
+from unimsg.mailbox import Mailbox
 from unimsg_pubsub import errors, wire
 from unimsg_pubsub.leases import Leases, tokens
 from unimsg_pubsub.link import Link
+from unimsg_pubsub.log import log
 from unimsg_pubsub.settlements import Lost, Settlements
 from unimsg_pubsub.streams import Stream
 from unimsg_pubsub.topology import Topology
 
-log = logging.getLogger("unimsg.pubsub")
-
-MOST_BYTES = MAX_BYTES
-"""Bodies held at a time: as in the mailbox."""
 ACK_TIME = 10.0
 BACK_TIME = 2.0
 CLOSE_TIME = 10.0
@@ -40,17 +35,20 @@ class PubSubReceiver(Receiver):
         self.address = address
         self._topology = topology
         self._name = topology.subscription(address)
-        self._mailbox = Mailbox(prefetch, max_bytes=MOST_BYTES)
+        self._mailbox = Mailbox(prefetch)
         self._epoch = Epoch()
         self._settlements = Settlements(link, self._name)
-        self._leases = Leases(self._settlements, ack_deadline, self._lapse)
-        first = types.StreamingPullRequest(
-            subscription=self._name,
-            stream_ack_deadline_seconds=ack_deadline,
-            max_outstanding_messages=prefetch,  # the emulator ignores both: the mailbox holds the limit
-            max_outstanding_bytes=MOST_BYTES,
+        self._stream = Stream(
+            link,
+            self._name,
+            ack_deadline,
+            room=lambda: self._leases.room(),
+            on_messages=self._take,
+            on_missing=self._missing,
         )
-        self._stream = Stream(link, first, self._take, self._missing)
+        self._leases = Leases(
+            self._settlements, ack_deadline, prefetch, on_room=self._stream.look_again, on_lapse=self._lapse
+        )
         self._acks: set[asyncio.Task[Lost]] = set()
         self._stopped = False
         self.closed = False
@@ -109,7 +107,7 @@ class PubSubReceiver(Receiver):
             since=self._stream.since,
             last_delivery=self._stream.last_message,
             unsettled=self._mailbox.unsettled,
-            problem=self._stream.problem,
+            problem=self._stream.problem or self._leases.surprises.problem,
         )
 
     def _take(self, received: Any) -> None:

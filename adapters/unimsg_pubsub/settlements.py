@@ -1,6 +1,6 @@
 """Acknowledging and extending, many at a time; one that Pub/Sub no longer knows fails no other."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -9,12 +9,12 @@ from google.pubsub_v1 import types
 
 from unimsg_pubsub import errors
 from unimsg_pubsub.link import Link
+from unimsg_pubsub.requests import parts
 
 # Built at run time, as in wire.py.
 AcknowledgeRequest: Any = types.AcknowledgeRequest.pb()
 ModifyAckDeadlineRequest: Any = types.ModifyAckDeadlineRequest.pb()
 
-MOST_TOKENS = 1000
 MOST_BYTES = 480 * 1024
 """Of one request: it may have 512 KiB (Pub/Sub quotas and limits), and holds more than the ids."""
 
@@ -38,34 +38,43 @@ class Settlements:
 
     async def ack(self, ids: Sequence[str], *, within: float) -> Lost:
         """Acknowledges; what fails in passing is tried again for `within` seconds."""
-        until = monotonic() + within
 
-        async def send(part: Sequence[str]) -> None:
-            request = AcknowledgeRequest(subscription=self._subscription, ack_ids=part)
-            wrapped = types.AcknowledgeRequest.wrap(request)
-            await self._link.call(self._link.subscriber.acknowledge, wrapped, until=until)
+        def request(part: Sequence[str]) -> object:
+            return types.AcknowledgeRequest.wrap(AcknowledgeRequest(subscription=self._subscription, ack_ids=part))
 
-        return await _in_parts(ids, send)
+        return await self._settle(ids, self._link.subscriber.acknowledge, request, within)
 
     async def lease(self, ids: Sequence[str], seconds: int, *, within: float) -> Lost:
         """Leases them for `seconds` from now; 0 gives them back, in this order."""
+
+        def request(part: Sequence[str]) -> object:
+            change = ModifyAckDeadlineRequest(
+                subscription=self._subscription, ack_ids=part, ack_deadline_seconds=seconds
+            )
+            return types.ModifyAckDeadlineRequest.wrap(change)
+
+        return await self._settle(ids, self._link.subscriber.modify_ack_deadline, request, within)
+
+    async def _settle(
+        self,
+        ids: Sequence[str],
+        rpc: Callable[..., Awaitable[None]],
+        request: Callable[[Sequence[str]], object],
+        within: float,
+    ) -> Lost:
         until = monotonic() + within
 
         async def send(part: Sequence[str]) -> None:
-            request = ModifyAckDeadlineRequest(
-                subscription=self._subscription, ack_ids=part, ack_deadline_seconds=seconds
-            )
-            wrapped = types.ModifyAckDeadlineRequest.wrap(request)
-            await self._link.call(self._link.subscriber.modify_ack_deadline, wrapped, until=until)
+            await self._link.call(rpc, request(part), until=until)
 
-        return await _in_parts(ids, send)
+        lost: Lost = {}
+        for part in parts(ids, _size, MOST_BYTES):
+            lost |= await _isolating(part, send)
+        return lost
 
 
-async def _in_parts(ids: Sequence[str], send: Callable[[Sequence[str]], Awaitable[None]]) -> Lost:
-    lost: Lost = {}
-    for part in _parts(ids):
-        lost |= await _isolating(part, send)
-    return lost
+def _size(ack_id: str) -> int:
+    return len(ack_id) + 4  # and what stands around it
 
 
 async def _isolating(ids: Sequence[str], send: Callable[[Sequence[str]], Awaitable[None]]) -> Lost:
@@ -77,21 +86,9 @@ async def _isolating(ids: Sequence[str], send: Callable[[Sequence[str]], Awaitab
         if named := errors.failed_ids(error):
             return {each: Failure(why, gone=why.startswith("PERMANENT")) for each, why in named.items()}
         if not errors.bad_request(error) or len(ids) == 1:
-            return dict.fromkeys(ids, Failure(errors.why(error), gone=errors.bad_request(error)))
+            gone = errors.bad_request(error) or errors.missing(error)
+            return dict.fromkeys(ids, Failure(errors.why(error), gone))
     else:
         return {}
     middle = len(ids) // 2
     return await _isolating(ids[:middle], send) | await _isolating(ids[middle:], send)
-
-
-def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    part: list[str] = []
-    size = 0
-    for each in ids:
-        if part and (len(part) == MOST_TOKENS or size + len(each) + 4 > MOST_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(each)
-        size += len(each) + 4
-    if part:
-        yield part

@@ -257,4 +257,4 @@ def _policy_text(policy: types.DeadLetterPolicy) -> str:
 
 
 def _text(value: object) -> str:
-    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    return str(value) if not isinstance(value, bool) else "on" if value else "off"

@@ -34,8 +34,8 @@ class RabbitAdapter(Adapter):
             notices_missing_inbox=True,
         )
         self._server = server
-        self._sending: Connection | None = None
-        self._receiving: Connection | None = None
+        self._sending = Connection(server, "sending")
+        self._receiving = Connection(server, "receiving")
         self._publishers: dict[str, Publisher] = {}
         self._receivers: list[RabbitReceiver] = []
         self._turn = itertools.count()
@@ -47,8 +47,6 @@ class RabbitAdapter(Adapter):
     async def connect(self, *, timeout: float) -> None:
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout
-        self._sending = Connection(self._server, "sending")
-        self._receiving = Connection(self._server, "receiving")
         try:
             await self._sending.open(timeout)
             await self._receiving.open(deadline - clock())
@@ -57,13 +55,12 @@ class RabbitAdapter(Adapter):
             raise
 
     async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
-        topology.refuse_unable(address, wanted)
+        options = topology.options_of(address, wanted)
         if address.kind is Kind.INBOX:
             return
-        options = topology.rabbit_options(wanted)
         try:
             async with asyncio.timeout(timeout):
-                await topology.create(await self._open(self._receiving).get(), address, options, wanted.delays)
+                await topology.create(await self._receiving.get(), address, options, wanted.delays)
         except (*errors.BROKEN, ValueError, TypeError) as error:
             raise errors.operation_failure(error, "declaring", address) from error
 
@@ -86,7 +83,7 @@ class RabbitAdapter(Adapter):
         return await self._publisher(exchange).send(call, deadline)
 
     async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> RabbitReceiver:
-        receiver = RabbitReceiver(self._open(self._receiving), address, prefetch, self._receivers.remove)
+        receiver = RabbitReceiver(self._receiving, address, prefetch, self._receivers.remove, grace=grace)
         self._receivers.append(receiver)
         try:
             await receiver.open(timeout)
@@ -98,22 +95,21 @@ class RabbitAdapter(Adapter):
         return receiver
 
     def health(self) -> AdapterHealth:
-        connections = [connection for connection in (self._sending, self._receiving) if connection is not None]
+        connections = self._sending, self._receiving
         problems = [connection.problem for connection in connections if connection.problem is not None]
-        sending = self._sending.live if self._sending is not None else None
+        sending = self._sending.live
         if sending is not None and sending.reader.blocked is not None:
             problems.append(f"RabbitMQ blocks publishing: {sending.reader.blocked}")
         return AdapterHealth(
-            connected=bool(connections) and all(connection.live is not None for connection in connections),
+            connected=all(connection.live is not None for connection in connections),
             problems=problems,
             receivers=[receiver.health() for receiver in self._receivers],
         )
 
     def operations(self) -> RabbitOperations:
-        return RabbitOperations(self._open(self._receiving))
+        return RabbitOperations(self._receiving)
 
     async def aclose(self, *, timeout: float) -> None:
-        connections = [connection for connection in (self._sending, self._receiving) if connection is not None]
         parts: list[RabbitReceiver | Publisher] = [*self._receivers, *self._publishers.values()]
         try:
             async with asyncio.timeout(timeout / 2):
@@ -121,13 +117,13 @@ class RabbitAdapter(Adapter):
         except TimeoutError:
             pass  # a dead broker: what is open is given up
         finally:
-            await asyncio.gather(*(connection.aclose(timeout / 4) for connection in connections))
+            await asyncio.gather(self._sending.aclose(timeout / 4), self._receiving.aclose(timeout / 4))
 
     def _publisher(self, exchange: str) -> Publisher:
         publisher = self._publishers.get(exchange)
         if publisher is None:
             size = self._server.options.max_message_size
-            publisher = self._publishers[exchange] = Publisher(self._open(self._sending), exchange, size)
+            publisher = self._publishers[exchange] = Publisher(self._sending, exchange, size)
         return publisher
 
     def _route(self, address: Address, wire: Wire) -> str:
@@ -142,12 +138,6 @@ class RabbitAdapter(Adapter):
         if _exchange(address):
             return topology.binding_key(address, index)
         return topology.queues_of(address)[index]
-
-    @staticmethod
-    def _open(connection: Connection | None) -> Connection:
-        if connection is None:
-            raise errors.Ended("the adapter was never connected")
-        return connection
 
 
 def _exchange(address: Address) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import AsyncIterator, Awaitable
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from aiormq.abc import AbstractChannel
 
 from unimsg.backoff import Backoff
 from unimsg.errors import AuthenticationError, ConnectError
+from unimsg.network import speaks_tls
 from unimsg_rabbitmq.errors import BROKEN, Ended, connect_failure
 from unimsg_rabbitmq.options import Server
 from unimsg_rabbitmq.transport import ChannelEvents, Transport
@@ -140,12 +140,18 @@ class Connection:
 
     async def _keep(self, link: Link) -> None:
         """Watches the link, and makes a new one when it is lost."""
+        backoff = Backoff()
         while True:
-            await self._watch(link)
-            self.problem = f"RabbitMQ: {self._purpose}: {link.reader.lost.result()}; connecting again"
-            log.warning("%s", self.problem)
-            await link.aclose()
-            link = await self._again()
+            try:
+                await self._watch(link)
+                backoff.reset()
+                self.problem = f"RabbitMQ: {self._purpose}: {link.reader.lost.result()}; connecting again"
+                log.warning("%s", self.problem)
+                await link.aclose()
+            except Exception as error:  # noqa: BLE001  # if this task died of it, nothing would be connected again
+                self._failed(error)
+                link.transport.abort()
+            link = await self._again(backoff)
             self._set(link)
 
     async def _watch(self, link: Link) -> None:
@@ -160,17 +166,22 @@ class Connection:
                 link.transport.abort()
                 await asyncio.wait([link.reader.lost])
 
-    async def _again(self) -> Link:
-        backoff = Backoff()
+    async def _again(self, backoff: Backoff) -> Link:
         while True:
             await asyncio.sleep(backoff.next())
             try:
                 return await self._connect(self._server.options.connect_timeout)
             except ConnectError as error:
                 self.problem = str(error)
-            except Exception as error:  # whatever it is: a connection is never given up
-                self.problem = f"RabbitMQ: connecting failed: {error!r}"
-                log.exception("RabbitMQ: connecting failed")
+            except Exception as error:  # noqa: BLE001  # whatever it is: a connection is never given up
+                self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Nobody foresaw it: a bug of aiormq's or ours. Its traceback once is enough, it may come again each second."""
+        problem = f"RabbitMQ: {self._purpose}: connecting failed: {type(error).__name__}"
+        if problem != self.problem:
+            log.error("%s", problem, exc_info=error)
+        self.problem = problem
 
     async def _connect(self, timeout: float) -> Link:
         clock = asyncio.get_running_loop().time
@@ -194,7 +205,8 @@ class Connection:
             transport_factory=transport,
             client_properties={"connection_name": f"unimsg {self._purpose}"},
         )
-        deadline = asyncio.get_running_loop().time() + timeout
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
         try:
             async with asyncio.timeout_at(deadline):
                 await answered(client.connect())
@@ -210,22 +222,6 @@ class Connection:
                 f"{host}:{port}",
                 head=reader.head,
                 closed=reader.close,
-                server_speaks_tls=hangs_up and await _speaks_tls(host, port, deadline),
+                server_speaks_tls=hangs_up and await speaks_tls(host, port, within=max(1.0, deadline - clock())),
             ) from error
         return Link(client, transport)
-
-
-async def _speaks_tls(host: str, port: int, deadline: float) -> bool:
-    """A TLS port that plain text was spoken to just hangs up, as a broker that is starting does: ask it. Nothing is
-    sent on this connection, so that its certificate does not matter."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + 1)):
-            _, writer = await asyncio.open_connection(host, port, ssl=context)
-    except ssl.SSLError as error:
-        return "ALERT" in str(error)  # it wants a client's certificate, say
-    except OSError:
-        return False
-    writer.transport.abort()
-    return True

@@ -15,10 +15,9 @@ class RabbitOperations(Operations):
         self._connection = connection
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        topology.refuse_unable(address, wanted)
+        options = topology.options_of(address, wanted)
         if address.kind is Kind.INBOX:
             return []
-        options = topology.rabbit_options(wanted)
         try:
             async with asyncio.timeout(timeout):
                 return await topology.compare(await self._connection.get(), address, options, wanted.delays)

@@ -10,7 +10,8 @@ from pydantic import Field, SecretStr
 from yarl import URL
 
 from unimsg.errors import ConfigurationError
-from unimsg.options import BrokerOptions, ChannelOptions, Tls
+from unimsg.network import host_and_port, tls_context
+from unimsg.options import BrokerOptions, ChannelOptions
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
 
@@ -67,11 +68,11 @@ class Server:
         if options.tls and not secure:
             raise ConfigurationError("amqp://: the tls options need an encrypted connection: write amqps://")
         return cls(
-            hosts=tuple(_host(host, DEFAULT_PORTS[parts.scheme]) for host in hosts.split(",")),
+            hosts=tuple(host_and_port("amqp://", host, DEFAULT_PORTS[parts.scheme]) for host in hosts.split(",")),
             vhost=unquote(parts.path[1:]) or "/",
             user=user or "guest",
             password=options.password or SecretStr(password or "guest"),
-            tls=_context(options.tls or Tls()) if secure else None,
+            tls=tls_context("amqps://", options.tls) if secure else None,
             options=options,
         )
 
@@ -86,24 +87,3 @@ class Server:
             path="/" if self.vhost == "/" else f"/{self.vhost}",
             query={"heartbeat": str(self.options.heartbeat)},
         )
-
-
-def _host(text: str, default_port: int) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host:
-        raise ConfigurationError(f"amqp://: {text!r} is no host or host:port")
-    return host, port or default_port
-
-
-def _context(tls: Tls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"amqps://: the files of the tls options cannot be used: {error}") from error
-    return context

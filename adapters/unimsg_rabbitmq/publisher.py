@@ -122,21 +122,21 @@ class Publisher:
         while True:
             channel = self._channel
             try:
+                link = await self._connection.get() if channel is None or channel.closed else channel.link
+                await link.reader.unblocked.wait()  # it reads nothing until then, look-ups included
                 if channel is None or channel.closed:
-                    channel = self._channel = await self._begin()
+                    channel = self._channel = await self._begin(link)
                 elif self._exchange and self._clock() - self._looked > LOOK_AGAIN:
-                    await self._look(channel.link)
-                await channel.link.reader.unblocked.wait()
-                await channel.link.transport.drain()
-                if not channel.closed:
+                    await self._look(link)
+                await link.transport.drain()
+                if not channel.closed and link.reader.unblocked.is_set():
                     return channel
             except (aiormq.ChannelNotFoundEntity, errors.Ended):
                 raise
             except errors.BROKEN:
                 await asyncio.sleep(backoff.next())
 
-    async def _begin(self) -> "PublishChannel":
-        link = await self._connection.get()
+    async def _begin(self, link: Link) -> "PublishChannel":
         if self._exchange:
             await self._look(link)
         events = PublishChannel(link, self._exchange)

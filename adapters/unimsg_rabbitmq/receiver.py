@@ -1,74 +1,69 @@
-"""Receives from the queues of one address, over a channel of its own that is opened again whenever it is lost."""
+"""Receives from the queues of one address, each over a channel of its own."""
 
 import asyncio
 import contextlib
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import cast
 from uuid import uuid4
 
-import aiormq
-from aiormq.abc import AbstractChannel, DeliveredMessage
-from pamqp.commands import Basic
-from pamqp.common import FieldTable
-from pamqp.header import ContentHeader
-
-from unimsg.adapter import (
-    Address,
-    ChannelMissing,
-    Delivery,
-    Epoch,
-    Kind,
-    Receiver,
-    ReceiverHealth,
-    SettlementLost,
-)
+from unimsg.adapter import Address, ChannelMissing, Delivery, Kind, Receiver, ReceiverHealth, SettlementLost
 from unimsg.backoff import Backoff
 from unimsg.mailbox import Mailbox
-from unimsg_rabbitmq import errors
-from unimsg_rabbitmq.connection import CLOSE_TIMEOUT, Connection, Link, answered, close_channel
-from unimsg_rabbitmq.topology import INBOX_ARGUMENTS, queues_of
-from unimsg_rabbitmq.transport import ChannelEvents, ack_frame, requeue_frame
-from unimsg_rabbitmq.wire import deliveries_before, wire_of
+from unimsg_rabbitmq import errors, topology
+from unimsg_rabbitmq.connection import Connection, Link
+from unimsg_rabbitmq.session import Session
+from unimsg_rabbitmq.transport import ack_frame, requeue_frame
 
 log = logging.getLogger(__name__)
 OPEN_TIMEOUT = 30.0
-MOST_PREFETCH = 65_535
-"""AMQP has 16 bits for it; the mailbox keeps the limit that was asked for."""
 MISSING_FOR = 3.0
 """Seconds that a queue must stay away to count as deleted: one that is made anew at once is received from again."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks whether RabbitMQ withholds a partition."""
+LATE = 5.0
+"""Seconds beyond the grace period for the settlements of a partition that is handed over."""
 
 
 class RabbitReceiver(Receiver):
     """Of an ordered address it consumes all partitions; each goes to the receiver of the highest priority for it."""
 
     def __init__(
-        self, connection: Connection, address: Address, prefetch: int, on_end: Callable[["RabbitReceiver"], None]
+        self,
+        connection: Connection,
+        address: Address,
+        prefetch: int,
+        on_end: Callable[["RabbitReceiver"], None],
+        *,
+        grace: float = 25.0,
     ) -> None:
         self.address = address
-        self._connection = connection
-        self._queues = queues_of(address)
-        self._per_queue = max(1, prefetch // len(self._queues))
+        self.connection = connection
+        self.stopped = False
         self._on_end = on_end
-        self._id = uuid4().hex
+        self._grace = grace
         self._mailbox = Mailbox(prefetch)
         self._surplus: list[Delivery] = []  # came after `stop`
-        self._session: _Session | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._stopped = False
+        id, queues = uuid4().hex, topology.queues_of(address)
+        self._per_queue = max(1, prefetch // len(queues))
+        self._feeds = [_Feed(self, queue, self._per_queue, _rank(queue, id)) for queue in queues]
+        self._handed_over: set[Session] = set()
+        self._watch: asyncio.Task[None] | None = None
         self._closed = False
-        self._consuming = False
-        self._since = monotonic()
         self._last_delivery: float | None = None
-        self._problem: str | None = None
 
     async def open(self, timeout: float) -> None:
         """Begins. Raises aiormq's errors and TimeoutError."""
         async with asyncio.timeout(timeout):
-            session = await self._begin()
-        self._task = asyncio.create_task(self._run(session), name=f"unimsg-rabbitmq-{self.address.name}")
+            outcomes = await asyncio.gather(*(feed.open() for feed in self._feeds), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+        if self.address.ordered:
+            self._watch = asyncio.create_task(self._watch_takeovers())
 
     async def receive(self) -> Sequence[Delivery]:
         return await self._mailbox.get()
@@ -76,6 +71,8 @@ class RabbitReceiver(Receiver):
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         settled = self._mailbox.settle(deliveries)
         counted = await self._settle(ack_frame, settled)
+        if self._handed_over:
+            self._end_settled()
         if counted < len(settled):
             lost = len(settled) - counted
             raise SettlementLost(
@@ -86,51 +83,55 @@ class RabbitReceiver(Receiver):
         settled = self._mailbox.settle(deliveries)
         if not self.address.ordered:
             await self._settle(requeue_frame, settled)
-        elif not self._stopped and any(not delivery.epoch.over for delivery in settled) and self._session is not None:
-            # Never requeue one by one on a single active consumer: with a take-over pending, RabbitMQ 4.0 then gives
-            # the queue's messages to nobody. Closing the channel puts all back in front, in order.
-            self._session.end("messages were given back")
+            return
+        # Never requeue one by one on a single active consumer: with a take-over pending, RabbitMQ 4.0 then gives the
+        # queue's messages to nobody. Closing the channel puts all back in front, in order.
+        if not self.stopped:
+            for session in {_origin(delivery)[0] for delivery in settled}:
+                self._hand_over(session, "messages were given back")
+        self._end_settled()
 
     async def stop(self) -> None:
-        if self._stopped:
+        if self.stopped:
             return
-        self._stopped = True
+        self.stopped = True
         self._surplus += self._mailbox.close()
-        if self._session is not None:
-            await self._give_back_surplus(self._session)
+        await asyncio.gather(*(self._give_back_surplus(feed.session) for feed in self._feeds if feed.session))
 
     async def aclose(self) -> None:
         if self._closed:
             return
-        self._closed = self._stopped = True
+        self._closed = self.stopped = True
         self._mailbox.close()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        session, self._session = self._session, None
-        if session is not None:
-            await session.aclose(delete=self._queues if self.address.kind is Kind.INBOX else ())
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        await asyncio.gather(*(feed.aclose(delete=self.address.kind is Kind.INBOX) for feed in self._feeds))
         self._on_end(self)
 
     def health(self) -> ReceiverHealth:
         return ReceiverHealth(
             self.address,
-            consuming=self._consuming and not self._stopped,
-            since=self._since,
+            consuming=all(feed.consuming for feed in self._feeds) and not self.stopped,
+            since=max(feed.since for feed in self._feeds),
             last_delivery=self._last_delivery,
             unsettled=self._mailbox.unsettled,
-            problem=self._problem,
+            problem=next((feed.problem for feed in self._feeds if feed.problem), None),
         )
 
+    # -- from its feeds
+
     def arrived(self, delivery: Delivery) -> None:
-        """From the session."""
         self._last_delivery = monotonic()
         if self._mailbox.closed:
             self._surplus.append(delivery)
         else:
             self._mailbox.put((delivery,))
 
-    async def _give_back_surplus(self, session: "_Session") -> None:
+    def missing(self) -> None:
+        self._mailbox.close(ChannelMissing(f"RabbitMQ: {self.address.name} was deleted"))
+
+    async def _give_back_surplus(self, session: Session) -> None:
         # Of an ordered address nothing goes back before the channel closes: after basic.cancel, the next receiver
         # would be given later messages of a key that still runs here.
         if not self.address.ordered:
@@ -140,157 +141,158 @@ class RabbitReceiver(Receiver):
 
     async def _settle(self, frame: Callable[[int, int], bytes], deliveries: Iterable[Delivery]) -> int:
         """Writes all settlements at once; returns how many count."""
-        session = self._session
-        if session is None or session.epoch.over:
-            return 0
-        # The token is the delivery tag, an int: this module put it there.
-        tags = [cast("int", delivery.token) for delivery in deliveries if delivery.epoch is session.epoch]
-        return len(tags) if not tags or await session.settle(frame, tags) else 0
+        frames: defaultdict[Link, list[bytes]] = defaultdict(list)
+        for delivery in deliveries:
+            session, tag = _origin(delivery)
+            if not session.epoch.over:
+                session.unsettled -= 1
+                frames[session.link].append(frame(session.number, tag))
+        counted = 0
+        for link, written in frames.items():
+            with contextlib.suppress(OSError):
+                link.transport.write(b"".join(written))
+                await link.transport.drain()
+                counted += len(written)
+        return counted
 
-    async def _run(self, session: "_Session | None") -> None:
-        """Keeps a session open until the receiver is stopped."""
+    # -- handing a partition over
+
+    async def _watch_takeovers(self) -> None:
+        """Lets go of partitions that another receiver waits for. RabbitMQ gives one to a receiver of higher priority
+        only when the old one holds nothing of it, gives the old one nothing more until then, and tells neither: a
+        message that waits long for its next try would keep the whole partition from both."""
+        before: dict[Session, float] = {}
+        bug: str | None = None
+        while not self.stopped:
+            await asyncio.sleep(LOOK_EVERY)
+            try:
+                async with asyncio.timeout(OPEN_TIMEOUT):
+                    withheld = await self._withheld()
+                for session, newest in withheld.items():
+                    if before.get(session) == newest:
+                        self._hand_over(session, "another receiver waits for it")
+                self._end_settled()
+                before = withheld
+            except errors.BROKEN:
+                before = {}
+            except Exception as error:  # whatever it is: the next look may be well; its traceback once is enough
+                if bug != repr(error):
+                    bug = repr(error)
+                    log.exception("RabbitMQ: looking after the partitions of %s failed", self.address.name)
+
+    async def _withheld(self) -> dict[Session, float]:
+        """Where messages wait, there is room for them, and none comes: the time of the newest that came."""
+        withheld: dict[Session, float] = {}
+        for feed in self._feeds:
+            session = feed.session
+            if session is None or session.epoch.draining or not 0 < session.unsettled < self._per_queue:
+                continue
+            newest = session.newest
+            if monotonic() - newest > LOOK_EVERY and await topology.messages_in(session.link, (session.queue,)):
+                withheld[session] = newest
+        return withheld
+
+    def _hand_over(self, session: Session, why: str) -> None:
+        """What runs of it ends within the grace period; then its channel is closed, and another one consumes again."""
+        if session.epoch.draining:
+            return
+        log.info("RabbitMQ: %s is given back: %s", session.queue, why)
+        self._handed_over.add(session)
+        session.epoch.drain()
+        asyncio.get_running_loop().call_later(self._grace + LATE, session.end, why)
+
+    def _end_settled(self) -> None:
+        held = {delivery.epoch for delivery in self._mailbox.handed_out()}
+        for session in [session for session in self._handed_over if session.epoch not in held]:
+            self._handed_over.discard(session)
+            session.end("it was given back")
+
+
+class _Feed:
+    """Keeps one queue's session open, again and again, until the receiver is stopped."""
+
+    def __init__(self, receiver: RabbitReceiver, queue: str, prefetch: int, rank: int) -> None:
+        self.session: Session | None = None
+        self.consuming = False
+        self.since = monotonic()
+        self.problem: str | None = None
+        self._receiver = receiver
+        self._queue = queue
+        self._prefetch = prefetch
+        self._rank = rank if receiver.address.ordered else None
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        session = await self._begin()
+        self._task = asyncio.create_task(self._run(session), name=f"unimsg-rabbitmq-{self._queue}")
+
+    async def aclose(self, *, delete: bool) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        session, self.session = self.session, None
+        if session is not None:
+            await session.aclose(delete=delete)
+
+    async def _run(self, session: Session | None) -> None:
         backoff, missing_since = Backoff(), None
         while True:
-            if session is not None:
-                backoff.reset()
-                missing_since = None
-                if self._stopped:
-                    await self._give_back_surplus(session)
-                reason = await session.over
-                self._consumes(False, f"RabbitMQ: receiving from {self.address.name} was interrupted: {reason}")
-                await session.aclose()
-            if self._stopped:
-                return
-            await asyncio.sleep(backoff.next())
             try:
+                if session is not None:
+                    opened, session, missing_since = session, None, None
+                    backoff.reset()
+                    await self._until_over(opened)
+                if self._receiver.stopped:
+                    return
+                await asyncio.sleep(backoff.next())
                 async with asyncio.timeout(OPEN_TIMEOUT):
                     session = await self._begin()
             except errors.Ended:
                 return
             except errors.BROKEN as error:
-                session = None
-                self._problem = str(errors.operation_failure(error, "receiving from", self.address))
+                self._fails(str(errors.operation_failure(error, "receiving from", self._receiver.address)))
                 missing_since = (missing_since or monotonic()) if errors.is_absent(error) else None
                 if missing_since is not None and monotonic() - missing_since > MISSING_FOR:
-                    self._mailbox.close(ChannelMissing(f"RabbitMQ: {self.address.name} was deleted"))
+                    self._receiver.missing()
                     return
             except Exception as error:  # whatever it is: a receiver never dies silently
-                session = None
-                self._problem = f"RabbitMQ: receiving from {self.address.name} failed: {error!r}"
-                log.exception("RabbitMQ: receiving from %s failed", self.address.name)
+                problem = f"RabbitMQ: receiving from {self._queue} failed: {type(error).__name__}"
+                if problem != self.problem:  # its traceback once is enough: it may come again each second
+                    log.error("%s", problem, exc_info=error)
+                self._fails(problem)
 
-    def _consumes(self, consuming: bool, problem: str | None) -> None:
-        self._consuming, self._problem, self._since = consuming, problem, monotonic()
+    async def _until_over(self, session: Session) -> None:
+        if self._receiver.stopped:
+            await self._receiver._give_back_surplus(session)
+        await asyncio.wait([session.over])
+        self._fails(f"RabbitMQ: receiving from {self._queue} was interrupted: {session.over.result()}")
+        await session.aclose()
 
-    async def _begin(self) -> "_Session":
-        link = await self._connection.get()
+    async def _begin(self) -> Session:
+        link = await self._receiver.connection.get()
         # Known before it is open: what it delivers at once may be settled at once.
-        session = self._session = _Session(link, self.arrived)
+        session = self.session = Session(link, self._queue, self._receiver.arrived)
         try:
-            await session.open(self._queues, self._per_queue, self._priority, inbox=self.address.kind is Kind.INBOX)
+            await session.open(self._prefetch, self._rank, inbox=self._receiver.address.kind is Kind.INBOX)
         except BaseException:
             await session.aclose()
             raise
-        self._consumes(True, None)
+        self.consuming, self.since, self.problem = True, monotonic(), None
         return session
 
-    def _priority(self, queue: str) -> int | None:
-        """By rendezvous: each receiver draws a number for each partition, and the highest gets it. So partitions spread
-        over the receivers, and few move when one comes or goes."""
-        if not self.address.ordered:
-            return None
-        digest = hashlib.blake2b(f"{queue} {self._id}".encode(), digest_size=2).digest()
-        return int.from_bytes(digest, "big")
+    def _fails(self, problem: str) -> None:
+        self.problem = problem
+        if self.consuming:
+            self.consuming, self.since = False, monotonic()
 
 
-class _Session(ChannelEvents):
-    """One channel's life, which is one epoch."""
-
-    def __init__(self, link: Link, arrived: Callable[[Delivery], None]) -> None:
-        self.epoch = Epoch()
-        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._link = link
-        self._arrived = arrived
-        self._channel: AbstractChannel | None = None
-        self._tags: list[str] = []
-
-    async def open(
-        self, queues: Sequence[str], prefetch: int, priority: Callable[[str], int | None], *, inbox: bool
-    ) -> None:
-        channel = self._channel = await self._link.channel(self)
-        if inbox:
-            for queue in queues:
-                await answered(channel.queue_declare(queue, durable=True, arguments={**INBOX_ARGUMENTS}))
-        await answered(channel.basic_qos(prefetch_count=min(prefetch, MOST_PREFETCH)))  # of each consumer
-        for queue in queues:
-            rank = priority(queue)
-            arguments: FieldTable | None = None if rank is None else {"x-priority": rank}
-            consumer = await answered(channel.basic_consume(queue, _unused, arguments=arguments))
-            self._tags.append(consumer.consumer_tag or "")
-        if self.epoch.over:
-            raise aiormq.AMQPConnectionError(self.over.result())
-
-    async def settle(self, frame: Callable[[int, int], bytes], tags: Sequence[int]) -> bool:
-        """True: written to a live channel."""
-        if self._channel is None or self.epoch.over:
-            return False
-        number = self._channel.number
-        self._link.transport.write(b"".join([frame(number, tag) for tag in tags]))
-        try:
-            await self._link.transport.drain()
-        except OSError:
-            return False
-        return True
-
-    async def cancel(self) -> None:
-        """Ends the consumers: nothing arrives after it returns. What arrived stays unsettled."""
-        with contextlib.suppress(*errors.BROKEN):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                for tag in self._tags:
-                    if self._channel is not None and not self.epoch.over:
-                        await answered(self._channel.basic_cancel(tag))
-
-    async def aclose(self, *, delete: Sequence[str] = ()) -> None:
-        """Everything unsettled goes back. Bounded; never raises for a dead broker."""
-        was_over = self.epoch.over
-        if delete:
-            await self.cancel()
-        self.end("the receiver was closed")
-        channel = self._channel
-        if channel is None:
-            return
-        if delete and not was_over:
-            with contextlib.suppress(*errors.BROKEN):
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    for queue in delete:
-                        await answered(channel.queue_delete(queue))
-        await close_channel(channel)
-
-    def end(self, reason: str) -> None:
-        if not self.over.done():
-            self.over.set_result(reason)
-            self.epoch.end()
-
-    def on_delivery(self, method: Basic.Deliver, header: ContentHeader, body: bytes) -> None:
-        if self._channel is None:
-            return
-        properties = header.properties
-        self._arrived(
-            Delivery(
-                wire_of(properties, body),
-                self.epoch,
-                method.delivery_tag,
-                DeliveredMessage(method, header, body, self._channel),
-                deliveries_before(properties.headers, bool(method.redelivered)),
-            )
-        )
-
-    def on_cancel(self) -> None:
-        self.end("the broker ended a consumer: its queue was deleted, or moved")
-
-    def on_close(self, code: int, text: str) -> None:
-        self.end(text)
+def _origin(delivery: Delivery) -> tuple[Session, int]:
+    """Its session and its delivery tag."""
+    return cast("tuple[Session, int]", delivery.token)  # the session put them there
 
 
-async def _unused(_: DeliveredMessage) -> None:
-    """aiormq wants a callback; the transport takes the deliveries."""
+def _rank(queue: str, receiver: str) -> int:
+    """By rendezvous: each receiver draws a number for each partition, and the highest gets it. So partitions spread
+    over the receivers, and few move when one comes or goes."""
+    digest = hashlib.blake2b(f"{queue} {receiver}".encode(), digest_size=2).digest()
+    return int.from_bytes(digest, "big")

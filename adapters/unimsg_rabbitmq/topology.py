@@ -55,9 +55,11 @@ DEAD_ARGUMENTS: Arguments = {"x-queue-type": "quorum", "x-delivery-limit": -1, "
 """Nothing leaves a dead-letter queue by itself: looking at it counts as deliveries too."""
 
 
-def refuse_unable(address: Address, wanted: Wanted) -> None:
-    """Raises:
-    CapabilityError: a need that this adapter does not meet.
+def options_of(address: Address, wanted: Wanted) -> RabbitOptions:
+    """The options in `wanted`.
+
+    Raises:
+        CapabilityError: it wants what this adapter does not do.
     """
     if wanted.history is not None:
         raise CapabilityError(f"RabbitMQ: {address.name}: a history is not supported yet: leave it on Kafka or Pub/Sub")
@@ -67,9 +69,6 @@ def refuse_unable(address: Address, wanted: Wanted) -> None:
         raise CapabilityError(f"RabbitMQ: {address.name}: ordered: what is delayed would be overtaken")
     if any(not 0 < delay <= MAX_DELAY for delay in wanted.delays):
         raise CapabilityError(f"RabbitMQ: {address.name}: a delay of more than {MAX_DELAY:g} s")
-
-
-def rabbit_options(wanted: Wanted) -> RabbitOptions:
     return wanted.options if isinstance(wanted.options, RabbitOptions) else RabbitOptions()
 
 
@@ -91,9 +90,8 @@ async def compare(
         return [Difference(f"{address.kind.value} {address.name}", f"{address.partitions} partitions", str(error))]
     found: list[Difference] = []
     if address.kind is Kind.TOPIC:
-        found += await _compared(
-            link, f"exchange {address.channel}", _look_exchange(address), _declare_exchange(address)
-        )
+        exchange = address.channel
+        found += await _compared(link, f"exchange {exchange}", look_exchange(exchange), _declare_exchange(address))
     if delays and is_topic(address):
         name = delays_of(address)
         found += await _compared(link, f"exchange {name}", look_exchange(name), _declare_delays(name))
@@ -118,10 +116,6 @@ def look_queue(name: str) -> Declare:
 
 def look_exchange(name: str) -> Declare:
     return lambda channel: channel.exchange_declare(name, passive=True)
-
-
-def _look_exchange(address: Address) -> Declare:
-    return look_exchange(address.channel)
 
 
 def _declare_exchange(address: Address) -> Declare:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition  # type: ignore[import-untyped]  # no py.typed
 from unimsg_kafka import positions
@@ -63,4 +63,6 @@ def skips_what_comes_early() -> Iterator[None]:
         stack.enter_context(patch.object(KafkaReceiver, "_take", take))
         stack.enter_context(patch.object(positions, "read", slow_read))
         stack.enter_context(patch.object(AIOKafkaConsumer, "pause", lambda _consumer, *_places: None))
+        # A new queue would be read from its beginning all the same.
+        stack.enter_context(patch.object(AIOKafkaConsumer, "seek_to_beginning", AsyncMock()))
         yield

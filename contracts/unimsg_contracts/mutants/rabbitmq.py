@@ -7,7 +7,8 @@ from unittest.mock import patch
 from unimsg_rabbitmq import errors, topology
 from unimsg_rabbitmq.delays import Arguments
 from unimsg_rabbitmq.options import RabbitOptions
-from unimsg_rabbitmq.receiver import RabbitReceiver, _Session
+from unimsg_rabbitmq.receiver import RabbitReceiver
+from unimsg_rabbitmq.session import Session
 
 from unimsg.adapter import Address
 from unimsg.errors import PublishError, Refused
@@ -31,7 +32,7 @@ def no_single_active_consumer() -> Iterator[None]:
 def cancels_at_stop() -> Iterator[None]:
     """Ends its consumers at `stop`, on an ordered channel too."""
 
-    async def give_back_surplus(_receiver: RabbitReceiver, session: _Session) -> None:
+    async def give_back_surplus(_receiver: RabbitReceiver, session: Session) -> None:
         await session.cancel()
 
     with patch.object(RabbitReceiver, "_give_back_surplus", give_back_surplus):
