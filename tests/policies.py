@@ -6,9 +6,9 @@ from dataclasses import replace
 from time import monotonic
 
 from unimsg import Bus, DeadLetter, Queue, Retry, Topic
-from unimsg.adapter import Address, Kind, Wire
+from unimsg.adapter import Address, Delivery, Kind, Wire
 from unimsg.errors import PublishError
-from unimsg.memory import MemoryAdapter, MemoryBroker
+from unimsg.memory import MemoryAdapter, MemoryBroker, MemoryReceiver
 
 SOON = Retry(*[0.02] * 50)
 """Again and again, a fiftieth of a second later."""
@@ -25,6 +25,43 @@ class Held(MemoryAdapter):
         assert delay == 0, f"{address.name}: a delay of {delay} s was asked of a broker that has none"
         assert address.subscription is None, f"{address.name}: only brokers that delay can send to one subscription"
         return await super().send(address, messages, timeout=timeout)
+
+    async def receiver(
+        self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0
+    ) -> "Watched":  # its class is changed below
+        receiver = await super().receiver(address, prefetch=prefetch, timeout=timeout, grace=grace)
+        receiver.__class__ = Watched
+        assert isinstance(receiver, Watched)
+        receiver.settled = set()
+        return receiver
+
+
+class Watched(MemoryReceiver):
+    """Fails a settlement that the core must not make."""
+
+    settled: set[Delivery]
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        self._once(deliveries)
+        await super().ack(deliveries)
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        self._once(deliveries)
+        if self._line.address.ordered:
+            alive = [delivery.wire.id for delivery in deliveries if not delivery.epoch.draining]
+            if alive:
+                wrong.append(f"{self._line.address.name}: {alive} released in a live epoch of an ordered address")
+        await super().release(deliveries)
+
+    def _once(self, deliveries: Sequence[Delivery]) -> None:
+        again = [delivery.wire.id for delivery in deliveries if delivery in self.settled]
+        if again:
+            wrong.append(f"{self._line.address.name}: {again} settled twice")
+        self.settled.update(deliveries)
+
+
+wrong: list[str] = []
+"""What the core did that it must not, in this test."""
 
 
 def held(queue: str) -> int:

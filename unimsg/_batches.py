@@ -51,7 +51,7 @@ class BatchConsumer(Consumer):
     def _start_workers(self) -> None:
         """One worker collects at a time: two would share what one batch could hold."""
         self._wake_collector()
-        while not (self._stopping or self._paused or self._collecting) and len(self._workers) < self.concurrency:
+        while not (self._stopping or self._pace.paused or self._collecting) and len(self._workers) < self.concurrency:
             lane = self._lanes.start()
             if lane is None:
                 break
@@ -74,7 +74,7 @@ class BatchConsumer(Consumer):
             finally:
                 self._collecting = False
                 self._start_workers()
-            if self._stopping or self._paused:
+            if self._stopping or self._pace.paused:
                 self._put_back([*lanes, *worker.singles])
                 return
             await self._handle_batch(worker, lanes)
@@ -83,6 +83,7 @@ class BatchConsumer(Consumer):
         except asyncio.CancelledError:
             if worker.cause is None:
                 raise
+            self._put_back([*lanes, *worker.singles])  # cancelled while it collected
         finally:
             del self._workers[worker]
             self._start_workers()
@@ -91,7 +92,7 @@ class BatchConsumer(Consumer):
         """Fills `lanes` until the batch is full or has waited long enough."""
         loop = asyncio.get_running_loop()
         until, count = loop.time() + self._within, 0
-        while not (self._stopping or self._paused):
+        while not (self._stopping or self._pace.paused):
             while lane is not None:
                 if self._is_single(lane.head[0]):
                     worker.singles.append(lane)
@@ -109,9 +110,16 @@ class BatchConsumer(Consumer):
                 timer.cancel()
                 self._arrived = None
             lane = self._lanes.start()
-        for lane in lanes:  # more of their keys may have come meanwhile
+        if lane is not None:  # started, and then the end came: it is put back with the others
+            worker.singles.append(lane)
+        for lane in list(lanes):  # more of their keys may have come meanwhile, and their epoch may drain by now
             before = lane.running
-            count += self._widen(lane, before + self._size - count) - before
+            if self._is_single(lane.head[0]):
+                lanes.remove(lane)
+                worker.singles.append(lane)
+                count += self._lanes.widen(lane, 1) - 1 - before
+            else:
+                count += self._widen(lane, before + self._size - count) - before
 
     def _is_single(self, delivery: Delivery) -> bool:
         return (
@@ -183,6 +191,7 @@ class BatchConsumer(Consumer):
                     self._settle(lane, "release")
             else:
                 self._lanes.put_back(lane)
+        self._shed(lambda work: work[0].epoch.draining)  # what ran when that began, and nobody starts any more
 
     def _settle(self, lane: Lane[Work], verb: Literal["ack", "release"]) -> None:
         self._single.discard(lane.head[0])

@@ -16,6 +16,7 @@ from unimsg._handling import Attempt, StillRunning, Undecodable
 from unimsg._intake import Intake
 from unimsg._lanes import Lane, Lanes
 from unimsg._message import now, shown
+from unimsg._pace import Pace
 from unimsg._room import Rooms
 from unimsg._settlements import Settlements
 from unimsg._waiting import due_of, place_for, retry_room
@@ -25,8 +26,6 @@ from unimsg.retry import Again, Dead, Reject, Retry, decide
 
 log = logging.getLogger("unimsg")
 
-SUSPICIOUS_FROM = 2
-"""Redeliveries of a message from which on it is handled alone."""
 CANCELLED_AGAIN_AFTER = 1.0
 """Seconds until a message whose task others cancelled is handled again."""
 CANCELLED_WITHIN = 5.0
@@ -105,10 +104,17 @@ class Consumer:
         self._watch: asyncio.TimerHandle | None = None
         self._threads = 0
         """Of `def` handlers that were told to stop, and run on."""
-        self._alone = False
-        """Whether it holds one message at a time: see `_change_pace`."""
-        self._pace: asyncio.Task[None] | None = None
-        self._paused = False
+        self._counted = broker.adapter.capabilities.counts_redeliveries
+        """Whether the broker gives up what it delivered too often."""
+        self._operations = broker.adapter.operations()
+        self._pace = Pace(
+            name,
+            self._intake,
+            limits.prefetch,
+            empty=self._empty,
+            holds=lambda receiver: self._lanes.any(lambda work: work[1] is receiver),
+            go_on=lambda: self._start_workers(),
+        )
         self._stopping = False
 
     @property
@@ -151,6 +157,8 @@ class Consumer:
         for error in opened:
             if error is not None:
                 raise error
+        if self._counted:
+            await self._pace.begin(self._operations)
         await self._intake.start()  # the last: nothing is taken in that has nowhere to go when it fails
         if rooms:
             self._rooms.look()
@@ -158,9 +166,7 @@ class Consumer:
     async def stop(self) -> None:
         """Takes no more in, lets what runs end within the grace period, settles it, and gives the rest back."""
         self._stopping = True
-        if self._pace is not None:
-            self._pace.cancel()
-            await asyncio.wait([self._pace])
+        await self._pace.stop()
         await asyncio.gather(self._intake.stop(), self._rooms.stop())
         if not self._address.ordered:  # of an ordered one, a key may still run here: closing gives it back in order
             self._shed(lambda _: True)
@@ -185,34 +191,19 @@ class Consumer:
     # -- taking in
 
     def _admit(self, batch: Sequence[Delivery], receiver: Receiver) -> None:
-        suspicious = False
         for delivery in batch:
             self._put(delivery, receiver)
-            if delivery.redelivered is not None and delivery.redelivered >= SUSPICIOUS_FROM:
-                suspicious = True
-        if suspicious is not self._alone and self._pace is None:
-            self._change_pace(alone=suspicious)
+        if self._counted:
+            self._pace.saw(batch)
         self._start_workers()
 
-    def _change_pace(self, *, alone: bool) -> None:
-        """A message that came several times may be one that kills its process. It is held and handled alone: the
-        broker counts a delivery of all that a dead process held, and would give up its neighbours with it."""
-        self._alone = alone
-        self._paused = alone  # the first that is not suspicious is handled before others are let in
-        self._pace = asyncio.create_task(self._reopen(1 if alone else self._limits.prefetch))
-
-    async def _reopen(self, prefetch: int) -> None:
-        log.info(
-            "%s: goes on with prefetch %d, %s", self.name, prefetch, "one at a time" if self._alone else "as usual"
-        )
+    async def _empty(self) -> None:
+        """Returns when no handler runs, and gives back what waits for one."""
         while tasks := [worker.task for worker in self._workers if worker.task is not None]:
             await asyncio.wait(tasks)
         if not self._address.ordered:
             self._shed(lambda _: True)
         await self.settlements.drain()
-        await self._intake.reopen(prefetch)
-        self._paused, self._pace = False, None
-        self._start_workers()
 
     def _left_room(self, delivery: Delivery, receiver: Receiver) -> None:
         """Its time in a room has passed."""
@@ -252,7 +243,7 @@ class Consumer:
     # -- handling
 
     def _start_workers(self) -> None:
-        while not (self._stopping or self._paused) and (lane := self._lanes.start()) is not None:
+        while not (self._stopping or self._pace.paused) and (lane := self._lanes.start()) is not None:
             worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers[worker] = None
@@ -263,7 +254,7 @@ class Consumer:
         try:
             while lane is not None:
                 await self._handle(worker, lane)
-                lane = None if self._stopping or self._paused else self._lanes.start()
+                lane = None if self._stopping or self._pace.paused else self._lanes.start()
         finally:
             del self._workers[worker]
 

@@ -26,6 +26,7 @@ class Delays:
         self._native = broker.adapter.capabilities.max_delay > 0
         self._publishers: dict[tuple[Address, float], Publisher] = {}
         self._forwarder: Forwarder | None = None
+        self._stopped = False
 
     def check(self, delay: float) -> None:
         """Raises CapabilityError for what no broker can do."""
@@ -40,33 +41,42 @@ class Delays:
 
     def submit(self, wire: Wire, timeout: float, delay: float) -> Outcome:
         """As `Publisher.submit`. Raises: as `check`."""
+        return self.submit_and_tell(wire, timeout, delay)[0]
+
+    def submit_and_tell(self, wire: Wire, timeout: float, delay: float) -> tuple[Outcome, Publisher]:
+        """As `submit`, and who sends it."""
         self.check(delay)
         if self._native:
-            return self._to(self._address, step_for(delay)).submit(wire, timeout)
+            publisher = self._to(self._address, step_for(delay))
+            return publisher.submit(wire, timeout), publisher
         now = time.time()
         due = now + delay
         place = place_for(due, now)
         room = delay_room if self._address.kind is Kind.TOPIC else retry_room
-        outcome = self._to(room(self._address, place.suffix), 0.0).submit(waiting(wire, due, place.until), timeout)
+        publisher = self._to(room(self._address, place.suffix), 0.0)
+        outcome = publisher.submit(waiting(wire, due, place.until), timeout)
         if self._address.kind is Kind.TOPIC:
             self.forward(place.suffix)
-        return outcome
+        return outcome, publisher
 
     def forward(self, suffix: str | None = None) -> None:
         """Publishes from now on what is due in the rooms of the topic that exist, and in this one."""
-        if self._native or self._address.kind is not Kind.TOPIC or self._address.ordered:
+        if self._stopped or self._native or self._address.kind is not Kind.TOPIC or self._address.ordered:
             return
         if self._forwarder is None:
             self._forwarder = Forwarder(self._broker, self._address, Wanted(self._wanted.options), self._publisher)
         self._forwarder.open(suffix)
 
     async def stop(self) -> None:
-        """Publishes no more of what others delayed, too; it waits for other processes."""
-        if self._forwarder is not None:
-            await self._forwarder.stop()
+        """Publishes no more of what others delayed, too; it waits for other processes. Idempotent."""
+        self._stopped = True
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            await forwarder.stop()
 
     async def aclose(self) -> None:
         """Returns when every message submitted before has its outcome."""
+        await self.stop()
         await asyncio.gather(*(publisher.aclose() for publisher in self._publishers.values()))
 
     def _to(self, address: Address, delay: float) -> Publisher:

@@ -32,8 +32,11 @@ class Intake:
         self._broker = broker
         self._wanted = wanted
         self._admit = admit
-        self._prefetch = prefetch
+        self.prefetch = prefetch
+        """What the next receiver is opened with."""
         self._grace = grace
+        self._left: list[Receiver] = []
+        """Those that hand out nothing more, and may have something unsettled."""
         self._task: asyncio.Task[None] | None = None
         self._reopening = False
 
@@ -68,20 +71,43 @@ class Intake:
         try:
             await self.stop()
             await self.aclose()
-            self._prefetch = prefetch
-            self._task = asyncio.create_task(self._go_on(), name=f"unimsg {self.address.name}")
+            self._go_on_with(prefetch)
         finally:
             self._reopening = False
 
+    async def replace(self, prefetch: int) -> Receiver | None:
+        """Goes on with another prefetch; returns the receiver that it had, which hands out nothing more. Whoever has
+        settled what that one handed out closes it with `close`."""
+        self._reopening = True
+        try:
+            await self.stop()
+            if (old := self.receiver) is not None:
+                self._left.append(old)
+                self.receiver = None
+            self._go_on_with(prefetch)
+        finally:
+            self._reopening = False
+        return old
+
+    async def close(self, old: Receiver) -> None:
+        """A receiver that was replaced."""
+        await old.aclose()
+        self._left.remove(old)
+
     async def aclose(self) -> None:
         """After `stop` and the last settlement: what is unsettled goes back."""
-        if self.receiver is not None:
-            await self.receiver.aclose()
+        for receiver in [*self._left, *([self.receiver] if self.receiver is not None else [])]:
+            await receiver.aclose()
+        self._left.clear()
+
+    def _go_on_with(self, prefetch: int) -> None:
+        self.prefetch = prefetch
+        self._task = asyncio.create_task(self._go_on(), name=f"unimsg {self.address.name}")
 
     async def _open(self) -> Receiver:
         await self.prepare()
         return await self._broker.adapter.receiver(
-            self.address, prefetch=self._prefetch, timeout=OPEN_TIMEOUT, grace=self._grace
+            self.address, prefetch=self.prefetch, timeout=OPEN_TIMEOUT, grace=self._grace
         )
 
     async def _go_on(self) -> None:

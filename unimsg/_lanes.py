@@ -113,6 +113,11 @@ class Lanes(Generic[Item]):
         if lane.state is _State.PARKED and lane.head is head:
             self._ready_or_gone(lane)
 
+    def any(self, wanted: Callable[[Item], bool]) -> bool:
+        """Whether there is such an item, running or not."""
+        lanes = [*self._lanes.values(), *(lane for lane in self._ready if lane.key is None)]
+        return any(wanted(item) for lane in lanes for item in lane.items)
+
     def shed(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Takes out all unwanted items that do not run, each lane's in their order."""
         shed: list[Item] = []

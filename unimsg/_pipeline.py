@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from unimsg._publisher import Outcome
+from unimsg._publisher import Outcome, Publisher
 from unimsg._routes import Route
 from unimsg._sending import OneWay
 from unimsg.adapter import Wire
@@ -64,7 +64,7 @@ class Pipeline(OneWay):
         self._unconfirmed += 1
         outcome = route.publisher.submit(wire, timeout)
         if outcome.done() or not route.publisher.is_open:
-            await self._opened(route, outcome)
+            await self._opened(route.publisher, outcome)
         outcome.add_done_callback(self._done)
         self._accepted += 1
         if self._accepted % self._stride == 0:
@@ -73,19 +73,21 @@ class Pipeline(OneWay):
     async def _post_later(self, route: Route, wire: Wire, timeout: float, delay: float) -> None:
         while self._unconfirmed >= self._in_flight:
             await self._wait()
-        outcome = route.delays.submit(wire, timeout, delay)
+        outcome, publisher = route.delays.submit_and_tell(wire, timeout, delay)
         self._unconfirmed += 1
+        if outcome.done() or not publisher.is_open:
+            await self._opened(publisher, outcome)
         outcome.add_done_callback(self._done)
 
-    async def _opened(self, route: Route, outcome: Outcome) -> None:
+    async def _opened(self, publisher: Publisher, outcome: Outcome) -> None:
         """The caller hears at once that the channel cannot be made, or that the bus was closed."""
         try:
-            await route.publisher.made(outcome)
+            await publisher.made(outcome)
         except asyncio.CancelledError:
             outcome.add_done_callback(self._done)
             raise
         error = outcome.result() if outcome.done() else None
-        if error is not None and not (route.publisher.is_open and isinstance(error, PublishError)):
+        if error is not None and not (publisher.is_open and isinstance(error, PublishError)):
             self._leave()
             raise error
 

@@ -76,7 +76,7 @@ class OneWay(ABC):
         """See `Sender.send`."""
         if not isinstance(channel, Queue):
             raise TypeError(f"send() takes a Queue, not {channel!r}: publish() to a Topic")
-        _check_times(timeout, delay, ttl)
+        _check_times(timeout, delay, channel.ttl if ttl is None else ttl)
         route, wire = self._message(channel, body, key, id, headers, ttl)
         if delay:
             await self._post_later(route, wire, timeout, delay)
@@ -99,7 +99,7 @@ class OneWay(ABC):
         """See `Sender.publish`."""
         if not isinstance(channel, Topic):
             raise TypeError(f"publish() takes a Topic, not {channel!r}: send() to a Queue")
-        _check_times(timeout, delay, ttl)
+        _check_times(timeout, delay, channel.ttl if ttl is None else ttl)
         route, wire = self._message(channel, body, key, id, headers, ttl)
         if delay:
             await self._post_later(route, wire, timeout, delay)

@@ -13,15 +13,21 @@ def role_of(address: Address) -> str:
     return address.channel.rpartition("..")[2]
 
 
+def owner_of(name: str) -> str:
+    """The queue or subscription whose messages are in the queue or subscription `name`: others, or its own."""
+    owner, _, role = name.rpartition("..")
+    return owner if owner and role.startswith(RETRY) else name
+
+
 def graveyard_of(address: Address) -> Address | None:
     """Where Pub/Sub moves what it delivered too often, None: nowhere.
 
     What waits for its next attempt is handled straight from where it waits: it is backed as its queue is. What waits to
     be published is handled by nobody, and dead letters neither.
     """
+    if address.kind is Kind.INBOX:
+        return None
     role = role_of(address)
-    if not role:
-        return Address(f"{address.name}..{DEAD}", Kind.QUEUE)
-    if role.startswith(RETRY):
-        return Address(f"{address.channel.rpartition('..')[0]}..{DEAD}", Kind.QUEUE)
-    return None
+    if role and not role.startswith(RETRY):
+        return None
+    return Address(f"{owner_of(address.name) if role else address.name}..{DEAD}", Kind.QUEUE)

@@ -19,42 +19,43 @@ from unimsg_rabbitmq.wire import wire_of
 
 MOST = 65_535
 """AMQP has 16 bits for the number of messages that a consumer may hold."""
-QUIET = 1.0
-"""Seconds without a message, after which others must have taken what was there."""
+TAKEN = 1.0
+"""Seconds without a message, after which others must have taken what is missing of those that waited."""
+QUIET = 0.2
+"""The same when all came that waited. What a receiver held that has just been closed comes a little later."""
 BACK = 1.0
 """Seconds for what was seen to be there for others again. It goes back in any case."""
 
 
 async def look(link: Link, queue: str, limit: int) -> Sequence[Wire]:
-    """The first messages that wait. Others do not get them meanwhile. Raises aiormq's errors."""
+    """The first messages that wait, 65,535 at most. Others do not get them meanwhile. Raises aiormq's errors."""
+    most = max(1, min(limit, MOST))  # 0 would mean: no limit
     seen = _Seen()
     channel = await link.channel(seen)
     try:
         waiting = (await answered(channel.queue_declare(queue, passive=True))).message_count or 0
-        seen.wanted = min(waiting, limit, MOST)
-        if seen.wanted:
-            await answered(channel.basic_qos(prefetch_count=seen.wanted))
-            await answered(channel.basic_consume(queue, _unused))
-            await seen.all_came()
+        await answered(channel.basic_qos(prefetch_count=most))
+        await answered(channel.basic_consume(queue, _unused))
+        await seen.until_quiet(waiting, most)
     finally:
         await close_channel(channel)
     if seen.wires:
-        await _back(link, queue, waiting)
+        await _back(link, queue, max(waiting, len(seen.wires)))
     return seen.wires
 
 
 class _Seen(ChannelEvents):
     def __init__(self) -> None:
-        self.wanted = 0
         self.wires: list[Wire] = []
         self._more = asyncio.Event()
         self._ended = False
 
-    async def all_came(self) -> None:
-        while len(self.wires) < self.wanted and not self._ended:
+    async def until_quiet(self, waiting: int, limit: int) -> None:
+        """Returns when `limit` came, or when no more is to be expected."""
+        while len(self.wires) < limit and not self._ended:
             self._more.clear()
             try:
-                async with asyncio.timeout(QUIET):
+                async with asyncio.timeout(TAKEN if len(self.wires) < waiting else QUIET):
                     await self._more.wait()
             except TimeoutError:
                 return

@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from unimsg.adapter import Adapter, Address, Wanted
 
 Ability = Literal[
     "away",
+    "backstop",
     "broken_tls",
     "cut",
     "cut_order",
@@ -35,6 +36,7 @@ Ability = Literal[
 """What a case may need, beside the port:
 
 - away: the network goes and comes back (`Network.leave`, `Network.back`)
+- backstop: the broker gives a message up that was delivered too often (`Harness.backstop`)
 - broken_tls: `at(tls=True)` asks for TLS, so that TLS can meet plain text
 - cut: all connections are reset (`Network.cut`)
 - cut_order: the keys of an ordered channel go on after a cut, within patience
@@ -59,6 +61,7 @@ Ability = Literal[
 
 PARTS: Mapping[str, str] = {
     "away": "network",
+    "backstop": "backstop",
     "broken_tls": "at",
     "cut": "network",
     "delete": "delete",
@@ -179,6 +182,10 @@ class Harness(ABC):
 
     def network(self) -> AbstractAsyncContextManager[Network]:
         """A way to the broker that can be broken. Abilities cut, away, stall."""
+        raise NotImplementedError
+
+    def backstop(self, limit: int) -> Mapping[str, Any]:
+        """Settings of a channel whose messages the broker gives up after `limit` deliveries. Ability backstop."""
         raise NotImplementedError
 
     async def delete(self, address: Address) -> None:

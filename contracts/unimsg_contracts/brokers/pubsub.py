@@ -91,6 +91,9 @@ class PubSubHarness(Harness):
             query |= {"emulator": f"{host}:{port}"}
         return urlunsplit(parts._replace(query=urlencode(query)))
 
+    def backstop(self, limit: int) -> Mapping[str, Any]:
+        return {"pubsub": {"delivery_limit": limit}}
+
     async def delete(self, address: Address) -> None:
         async with self._clients() as (publisher, subscriber):
             if address.kind is Kind.TOPIC and address.subscription is None:

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from unimsg_contracts.cases import test_order, test_sending, test_settlement
+from unimsg_contracts.cases import test_dead_letters, test_order, test_retry, test_sending, test_settlement
 from unimsg_contracts.marks import Case
 from unimsg_contracts.mutants.planted import Mutant
 
@@ -14,6 +14,11 @@ INSIDE: tuple[tuple[str, str, Case], ...] = (
     ("rabbitmq", "no_single_active_consumer", test_order.test_order_with_competing_receivers),
     ("rabbitmq", "cancels_at_stop", test_order.test_a_stopped_receiver_keeps_its_running_key),
     ("rabbitmq", "calls_a_partial_refusal_rejected", test_sending.test_a_partly_refused_event_may_be_stored),
+    ("rabbitmq", "delays_a_moment_only", test_retry.test_attempts_are_counted_and_wait),
+    ("rabbitmq", "delays_a_moment_only", test_retry.test_what_is_delayed_waits),
+    ("rabbitmq", "drops_what_is_due", test_retry.test_what_is_delayed_waits),
+    ("rabbitmq", "delays_without_headers", test_retry.test_attempts_are_counted_and_wait),
+    ("rabbitmq", "forgets_what_it_shows", test_dead_letters.test_browsing_removes_nothing),
     ("pubsub", "no_lease_keeper", test_settlement.test_a_held_message_is_held_as_long_as_it_takes),
     ("pubsub", "gives_back_at_stop", test_order.test_a_stopped_receiver_keeps_its_running_key),
 )

@@ -24,7 +24,9 @@ from unimsg.channel import Channel
 from unimsg.dead_letters import ATTEMPT
 from unimsg.errors import UnimsgError
 from unimsg.retry import Again, Dead, Reject, Retry, decide
+from unimsg_contracts.killer import Killer
 from unimsg_contracts.mutants.broken import BrokenReceiver
+from unimsg_contracts.stage import Stage
 
 Lane = Any  # of the core's works
 
@@ -170,6 +172,13 @@ def _apart(consumer: Any, lanes: Sequence[Lane], deliveries: Sequence[Delivery],
             consumer._settle(lane, "ack")
 
 
+_killer = Killer.__init__
+
+
+def _without_channels(killer: Killer, settings: Mapping[str, object], queue: str) -> None:
+    _killer(killer, {**settings, "channels": {}}, queue)
+
+
 _numbers = itertools.count()
 marks_before_it_handles = _instead(MemoryStore, "begin", _marked_whatever_happens, "marks before it handles")
 never_marks = _instead(MemoryStore, "begin", _never_a_duplicate, "never marks")
@@ -180,6 +189,18 @@ reads_with_the_first_codec = _instead(channel, "_choose", lambda codecs, _: code
 
 
 buries_the_whole_batch = _instead(BatchConsumer, "_apart", _apart, "buries the whole batch")
+
+
+@contextmanager
+def no_backstop() -> Iterator[None]:
+    """The limit never reaches the broker."""
+    given = Stage.bus
+
+    def bus(stage: Stage, *services: Any, channels: object = None, **how: Any) -> Any:
+        return given(stage, *services, **how)
+
+    with patch.object(Stage, "bus", bus), patch.object(Killer, "__init__", _without_channels):
+        yield
 
 
 @contextmanager

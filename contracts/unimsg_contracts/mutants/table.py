@@ -13,6 +13,7 @@ from unimsg_contracts.cases import (
     test_fidelity,
     test_flow,
     test_foreign,
+    test_killers,
     test_leaving,
     test_order,
     test_ordered_retry,
@@ -193,6 +194,10 @@ POLICIES = (
     Mutant(test_evolution.test_old_messages_are_upgraded, patch=policies.forgets_upgrades),
     Mutant(test_evolution.test_old_messages_are_upgraded, patch=policies.takes_any_type),
     Mutant(test_evolution.test_two_codecs_share_a_channel, patch=policies.reads_with_the_first_codec),
+    Mutant(
+        test_killers.test_a_killer_is_a_dead_letter_at_last, patch=policies.no_backstop, brokers=RABBITMQ, patience=20.0
+    ),
+    Mutant(test_killers.test_rolling_restarts_make_no_dead_letter, receiving.AcksOnReceive, brokers=RABBITMQ),
     Mutant(test_expiry.test_an_expired_message_is_dropped, patch=policies.handles_the_expired),
     Mutant(test_expiry.test_a_message_expires_while_it_waits_for_a_retry, patch=policies.handles_the_expired),
 )
