@@ -54,7 +54,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
     ) -> None:
         self.closed = False
         self._topics = topics
-        self._topic, self._address, self._group = topic, address, address.name
+        self._topic, self.address, self._group = topic, address, address.name
         self._prefetch, self._grace, self._session = prefetch, grace, session
         self._mailbox = Mailbox(prefetch)
         self._consumer: AIOKafkaConsumer | None = None
@@ -137,7 +137,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         if self._assignment is not None and self._assignment.ready and (stuck := self._assignment.stuck()) is not None:
             problems.append(stuck)
         return ReceiverHealth(
-            self._address,
+            self.address,
             consuming=self._consuming,
             since=self._since,
             last_delivery=self._last_delivery,
@@ -155,7 +155,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             # First of all, and without waiting before it: aiokafka already fetches for the new assignment, and a
             # record that no watermark has seen would be jumped over by a later commit.
             consumer.pause(*assigned)
-            shared = self._prefetch if is_room(self._address) else 0
+            shared = self._prefetch if is_room(self.address) else 0
             self._assignment = Assignment(positions.member_of(consumer), list(assigned), shared=shared)
             # Not here: the member sends no heartbeat before this returns.
             self._preparing = asyncio.create_task(self._prepare(consumer, self._assignment))
