@@ -171,3 +171,17 @@ async def test_of_an_ordered_subscription_the_key_chooses_the_queue(monkeypatch:
     monkeypatch.setattr(adapter, "_publisher", lambda _: sent)
     await adapter.send(Address("placed", Kind.TOPIC, "billing", 8), [Wire("id", b"", key="a")], timeout=5)
     assert [route for route, _ in sent.calls[0].messages] == ["placed..billing..p4"]
+
+
+async def test_what_is_missing_is_told() -> None:
+    async def missing(address: Address, delays: tuple[float, ...]) -> list[str]:
+        link = cast("Link", Broker())  # stands in for one
+        return [difference.what for difference in await topology.compare(link, address, RabbitOptions(), delays)]
+
+    assert await missing(QUEUE, (1,)) == ["queue orders..dead", "queue orders", "queue orders..retry.1s"]
+    assert await missing(TOPIC, (1,)) == [
+        "exchange placed",
+        "exchange placed..delay",
+        "queue placed..delay",
+        "queue placed..delay.1s",
+    ]

@@ -49,6 +49,15 @@ def test_a_final_error_and_its_subclasses_are_dead_at_once(delays: list[float], 
     assert decide(policy, LookupError(), attempt) == wanted
 
 
+@given(policies, st.integers(1, 10), seconds)
+def test_a_handler_that_asks_for_another_try_gets_it_even_where_every_exception_is_final(
+    policy: Retry, attempt: int, delay: float
+) -> None:
+    strict = Retry(*policy.delays, final=(Exception,))
+    assert decide(strict, ValueError(), attempt) == Dead("failed")
+    assert decide(strict, RetryAfter(delay), attempt) == decide(policy, RetryAfter(delay), attempt)
+
+
 @given(policies, st.integers(1, 10), st.sampled_from([BaseException, KeyboardInterrupt, TimeoutError, StopIteration]))
 def test_whatever_is_raised_there_is_a_decision(policy: Retry, attempt: int, error: type[BaseException]) -> None:
     assert isinstance(decide(policy, error(), attempt), Again | Dead)

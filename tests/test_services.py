@@ -153,6 +153,13 @@ def test_what_does_not_exist_yet_is_never_accepted_and_ignored(what: str) -> Non
         declare(takes_body, orders, **{what: 5})
 
 
+@pytest.mark.parametrize("store", [5, "memory", object(), unimsg.MemoryStore])
+def test_a_store_is_one(store: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"shop\.orders: store must be a Store, not "):
+        declare(takes_body, store=store)
+    declare(takes_body, store=unimsg.MemoryStore())
+
+
 def test_a_queue_has_no_subscriptions() -> None:
     with pytest.raises(ConfigurationError, match=r"shop\.orders is a queue: only topics have subscriptions"):
         declare(takes_body, orders, subscription="mail")

@@ -104,8 +104,9 @@ class Consumer:
         self._watch: asyncio.TimerHandle | None = None
         self._threads = 0
         """Of `def` handlers that were told to stop, and run on."""
-        self._counted = broker.adapter.capabilities.counts_redeliveries
-        """Whether the broker gives up what it delivered too often."""
+        self._counted = broker.adapter.capabilities.counts_redeliveries and not address.ordered
+        """Whether the broker gives up what it delivered too often. Not where order counts: RabbitMQ keeps that of what
+        goes back only for those who take as many as before."""
         self._operations = broker.adapter.operations()
         self._pace = Pace(
             name,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -33,8 +34,10 @@ async def replay(route: Route, subscription: str, since: datetime) -> int:
     target = publisher_to(route, source)
     count = 0
     try:
-        async for batch in route.broker.adapter.operations().history(route.address, since, timeout=TIMEOUT):
-            count += await _copy(target, batch)
+        operations = route.broker.adapter.operations()
+        async with aclosing(operations.history(route.address, since, timeout=TIMEOUT)) as history:
+            async for batch in history:
+                count += await _copy(target, batch)
     except ChannelMissing as error:
         raise TopologyError(f"{error}: it is made with the topic, by whoever uses that first") from error
     finally:

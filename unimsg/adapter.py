@@ -9,7 +9,7 @@ exactly once. `unimsg.memory` is the executable specification of this file.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -286,9 +286,10 @@ class Operations(ABC):
             ConnectError, PermissionDenied: as everywhere.
         """
 
-    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncIterator[Sequence[Wire]]:
+    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         """What was sent to a topic from `since` until now, in batches; of one key in the order sent. It disturbs no
-        subscription. Not called where `Capabilities.max_history` is None. `timeout`: seconds for each batch.
+        subscription, and leaves nothing behind when it was read to its end or closed. Not called where
+        `Capabilities.max_history` is None. `timeout`: seconds for each batch.
 
         Raises:
             ChannelMissing: it does not exist, or keeps no history.

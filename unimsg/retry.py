@@ -86,8 +86,10 @@ def decide(policy: Retry, error: BaseException, attempt: int) -> Again | Dead:
     """What becomes of a message whose `attempt`th attempt, counted from 1, ended with `error`."""
     if isinstance(error, Reject):
         return Dead("rejected")
-    if attempt >= policy.attempts or isinstance(error, policy.final):
+    if attempt >= policy.attempts:
         return Dead("failed")
-    if isinstance(error, RetryAfter):
+    if isinstance(error, RetryAfter):  # asked for, and so not final, be it an Exception as all others
         return Again(error.seconds)
+    if isinstance(error, policy.final):
+        return Dead("failed")
     return Again(policy.delays[attempt - 1])

@@ -275,6 +275,8 @@ class Service(Generic[State]):
             raise ConfigurationError(f"{channel.name}: concurrency must be 1 or more, timeout more than 0 seconds")
         if not (retry is None or isinstance(retry, Retry)):
             raise ConfigurationError(f"{channel.name}: retry must be a Retry, not {retry!r}: Retry(1, 10, 60)")
+        if store is not None and (isinstance(store, type) or not callable(getattr(store, "begin", None))):
+            raise ConfigurationError(f"{channel.name}: store must be a Store, not {store!r}: MemoryStore()")
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             takes_context, is_async = _signature(channel.name, function)

@@ -27,6 +27,7 @@ from unimsg_kafka.clients import Clients, Server, close_client
 from unimsg_kafka.derived import compared_with, dead_letters_of, made_with, origin
 from unimsg_kafka.errors import UNREACHABLE, describe, never_left, problem
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
+from unimsg_kafka.keeping import MAX_HISTORY, refuse_too_long, with_history
 from unimsg_kafka.operations import KafkaOperations, options_of
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
 from unimsg_kafka.publisher import Publisher
@@ -44,7 +45,7 @@ _PULSE = 3.0
 class KafkaAdapter(Adapter):
     broker = "kafka"
     attribute_prefix = "ce_"
-    capabilities = Capabilities(max_delay=0.0, max_body=16 * 1024 * 1024)
+    capabilities = Capabilities(max_delay=0.0, max_body=16 * 1024 * 1024, max_history=MAX_HISTORY)
     options_type = KafkaOptions
 
     def __init__(self, servers: Sequence[Server], options: KafkaBrokerOptions, *, tls: bool) -> None:
@@ -90,13 +91,11 @@ class KafkaAdapter(Adapter):
         self._connection.watch(self._dead_letters)
 
     async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
-        for need, value in (("start", wanted.start), ("history", wanted.history)):
-            if value is not None:
-                raise CapabilityError(f"kafka: {address.name}: {need} is not supported yet: leave it out")
+        refuse_too_long(address, wanted)
         options = options_of(wanted)
         self._remember(address, options)
         if address.kind is not Kind.INBOX:
-            await persist(lambda: self._ensure(address, options), "create", address.name, timeout=timeout)
+            await persist(lambda: self._ensure(address, options, wanted), "create", address.name, timeout=timeout)
 
     async def send(
         self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
@@ -138,9 +137,9 @@ class KafkaAdapter(Adapter):
             raise ConnectError(f"kafka: {self._named()}: not connected", reason="refused")
         return self._connection
 
-    async def _ensure(self, address: Address, options: KafkaOptions) -> None:
+    async def _ensure(self, address: Address, options: KafkaOptions, wanted: Wanted) -> None:
         topics = self._open.topics
-        made, compared = options, options
+        made, compared = with_history(options, wanted.history), options
         channel = origin(address)
         if channel is not None:
             said = settings_for(options).get("max.message.bytes", "0")  # the channel may not be made yet
@@ -148,7 +147,7 @@ class KafkaAdapter(Adapter):
             compared = compared_with(address, options)
         partitions = wanted_partitions(address, made) or DEFAULT_PARTITIONS
         topic = await topics.make(address.channel, made, partitions)
-        differences = await topics.differences(topic, address, compared)
+        differences = await topics.differences(topic, address, compared, wanted.history)
         if differences:
             found = "; ".join(f"{one.what}: found {one.found}, wanted {one.wanted}" for one in differences)
             raise TopologyError(
@@ -156,7 +155,7 @@ class KafkaAdapter(Adapter):
                 "(other partitions move keys: drain it first)"
             )
         if address.subscription:
-            await positions.begin(topics, address.name, topic)
+            await positions.begin(topics, address.name, topic, wanted.start)
 
     async def _receiver(self, address: Address, prefetch: int, grace: float) -> "KafkaReceiver | InboxReceiver":
         topics = self._open.topics

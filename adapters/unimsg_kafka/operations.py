@@ -1,11 +1,14 @@
 """What operators ask of Kafka. Nothing here joins a group, commits or creates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime
 
 from unimsg.adapter import Address, Difference, Kind, Operations, Wanted, Wire
 from unimsg_kafka import positions
 from unimsg_kafka.browsing import browse, waiting
 from unimsg_kafka.derived import compared_with, is_dead_letters, origin
+from unimsg_kafka.history import read
+from unimsg_kafka.keeping import refuse_too_long
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaOptions
 from unimsg_kafka.topics import Topics, persist, wanted_partitions
 
@@ -17,6 +20,7 @@ class KafkaOperations(Operations):
         self._remember = remember
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
+        refuse_too_long(address, wanted)
         if address.kind is Kind.INBOX:
             return []
         return await persist(lambda: self._inspect(address, wanted), "inspect", address.name, timeout=timeout)
@@ -29,6 +33,9 @@ class KafkaOperations(Operations):
     async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
         return await persist(lambda: self._browse(address, limit), "browse", address.name, timeout=timeout)
 
+    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        return read(self._topics, topic, since, timeout)
+
     async def _inspect(self, address: Address, wanted: Wanted) -> list[Difference]:
         options = options_of(wanted)
         self._remember(address, options)
@@ -38,7 +45,7 @@ class KafkaOperations(Operations):
             return [Difference(f"topic {address.channel}", f"{partitions} partitions", None)]
         if origin(address) is not None:
             options = compared_with(address, options)
-        differences = await self._topics.differences(topic, address, options)
+        differences = await self._topics.differences(topic, address, options, wanted.history)
         if address.subscription and not await positions.read(self._topics.admin, address.name, topic):
             differences.append(Difference(f"consumer group {address.name}", "a committed position", None))
         return differences

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
@@ -19,6 +20,7 @@ from unimsg.errors import TopologyError
 from unimsg_kafka.clients import Clients, stop_consumer
 from unimsg_kafka.errors import UNREACHABLE, operation_error
 from unimsg_kafka.identity import TopicRequest
+from unimsg_kafka.keeping import OF_KEEPING, forgets
 from unimsg_kafka.options import KafkaOptions
 
 Result = TypeVar("Result")
@@ -113,7 +115,9 @@ class Topics:
             await self.ends(topic)
         return topic
 
-    async def differences(self, topic: Topic, address: Address, options: KafkaOptions) -> list[Difference]:
+    async def differences(
+        self, topic: Topic, address: Address, options: KafkaOptions, history: timedelta | None = None
+    ) -> list[Difference]:
         """How a topic differs from what is wanted: in what was given explicitly, and in what order needs."""
         what, found = f"topic {topic.name}", []
         partitions = wanted_partitions(address, options)
@@ -129,6 +133,8 @@ class Topics:
                 for name, value in settings.items()
                 if real.get(name) != value and not (name not in options.config and int(real[name]) >= int(value))
             ]
+        if history is not None:
+            found += forgets(topic.name, await self._settings_of(topic.name, OF_KEEPING), history)
         return found
 
     async def limit(self, name: str) -> int:
@@ -142,6 +148,14 @@ class Topics:
     async def ends(self, topic: Topic) -> dict[TopicPartition, int]:
         """The offset that the next record of each partition will have."""
         return dict(await (await self._offsets()).end_offsets(topic.all))
+
+    async def since(
+        self, topic: Topic, moment: datetime, ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """The offset of the first record of each partition that is not older, else its end of before."""
+        at = int(moment.timestamp() * 1000)
+        found = await (await self._offsets()).offsets_for_times(dict.fromkeys(topic.all, at))
+        return {place: ends[place] if (first := found.get(place)) is None else first.offset for place in topic.all}
 
     async def beginnings(self, topic: Topic) -> dict[TopicPartition, int]:
         """The offset of the oldest record that each partition still holds."""

@@ -102,11 +102,10 @@ class Topology:
         until = monotonic() + timeout
         topic = types.Topic(name=self.topic(address))
         await self._found_or_made(self.get_topic, self._create_topic, topic, until)
-        request = self._wanted_subscription(address, PubSubOptions())
+        request = self._wanted_subscription(address, PubSubOptions(retention=INBOX_RETENTION))
         request.topic = topic.name
         request.filter = f'attributes."{INBOX}" = "{address.channel}"'  # the emulator keeps it and does not apply it
         request.expiration_policy = types.ExpirationPolicy(ttl=INBOX_LIFE)
-        request.message_retention_duration = INBOX_RETENTION
         await self._found_or_made(self.get_subscription, self._create_subscription, request, until)
 
     async def delete_subscription(self, name: str, *, timeout: float) -> None:

@@ -11,10 +11,12 @@ from unimsg.keys import partition_of
 from unimsg_rabbitmq import errors, topology
 from unimsg_rabbitmq.connection import Connection
 from unimsg_rabbitmq.delays import MAX_DELAY, delay_queue
+from unimsg_rabbitmq.history import MAX_HISTORY
 from unimsg_rabbitmq.operations import RabbitOperations
 from unimsg_rabbitmq.options import RabbitOptions, Server
 from unimsg_rabbitmq.publisher import Call, Publisher
 from unimsg_rabbitmq.receiver import RabbitReceiver
+from unimsg_rabbitmq.starting import Starts
 from unimsg_rabbitmq.wire import PREFIX
 
 
@@ -29,6 +31,7 @@ class RabbitAdapter(Adapter):
     def __init__(self, server: Server) -> None:
         self.capabilities = Capabilities(
             max_delay=MAX_DELAY,
+            max_history=MAX_HISTORY,
             max_body=server.options.max_message_size,
             counts_redeliveries=True,
             notices_missing_inbox=True,
@@ -39,6 +42,7 @@ class RabbitAdapter(Adapter):
         self._publishers: dict[str, Publisher] = {}
         self._receivers: list[RabbitReceiver] = []
         self._turn = itertools.count()
+        self._starts = Starts(self.send)
 
     @classmethod
     def from_url(cls, url: str, options: Mapping[str, object]) -> Self:
@@ -59,8 +63,15 @@ class RabbitAdapter(Adapter):
         if address.kind is Kind.INBOX:
             return
         try:
-            async with asyncio.timeout(timeout):
-                await topology.create(await self._receiving.get(), address, options, wanted.delays)
+            async with asyncio.timeout(timeout) as deadline:
+                link = await self._receiving.get()
+                if wanted.start is not None and address.subscription is not None:
+                    clock = asyncio.get_running_loop().time
+                    # Copying a long history takes its time; only without progress for so long it is given up.
+                    await self._starts.begin(
+                        link, address, options, wanted, lambda: deadline.reschedule(clock() + timeout)
+                    )
+                await topology.create(link, address, options, wanted.delays, wanted.history)
         except (*errors.BROKEN, ValueError, TypeError) as error:
             raise errors.operation_failure(error, "declaring", address) from error
 

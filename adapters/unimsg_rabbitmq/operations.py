@@ -1,12 +1,14 @@
 """What operators need to know of a channel."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 
 from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted, Wire
 from unimsg.errors import CapabilityError
-from unimsg_rabbitmq import errors, topology
+from unimsg_rabbitmq import errors, starting, topology
 from unimsg_rabbitmq.connection import Connection
+from unimsg_rabbitmq.history import read
 from unimsg_rabbitmq.look import look
 
 
@@ -20,7 +22,9 @@ class RabbitOperations(Operations):
             return []
         try:
             async with asyncio.timeout(timeout):
-                return await topology.compare(await self._connection.get(), address, options, wanted.delays)
+                link = await self._connection.get()
+                found = await topology.compare(link, address, options, wanted.delays, wanted.history)
+                return found if wanted.start is None else [*found, *await starting.compare(link, address)]
         except errors.BROKEN as error:
             raise errors.operation_failure(error, "inspecting", address) from error
 
@@ -53,3 +57,6 @@ class RabbitOperations(Operations):
                 return await look(await self._connection.get(), address.name, limit)
         except errors.BROKEN as error:
             raise errors.operation_failure(error, "looking at", address) from error
+
+    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        return read(self._connection, topic, since, timeout)

@@ -96,6 +96,21 @@ def _record(death: Mapping[str, object]) -> Mapping[str, str]:
     return record
 
 
+def written(properties: Basic.Properties) -> datetime | None:
+    """When it was sent, by its sender's clock; if it was delayed, when it was due. None: it does not say."""
+    headers = properties.headers or {}
+    deaths = headers.get("x-death")
+    due = deaths[0].get("time") if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else None
+    if isinstance(due, datetime):
+        return due
+    own = headers.get(TIME) or headers.get(f"{OTHER_PREFIX}time")
+    try:
+        moment = datetime.fromisoformat(own) if isinstance(own, str) else properties.timestamp
+    except ValueError:
+        moment = properties.timestamp
+    return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
 def deliveries_before(headers: Mapping[str, object] | None, redelivered: bool) -> int:
     """RabbitMQ's count; classic queues only tell whether there was one."""
     count = (headers or {}).get("x-delivery-count")

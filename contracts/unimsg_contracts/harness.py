@@ -16,6 +16,7 @@ Ability = Literal[
     "cut_order",
     "declared_order",
     "delete",
+    "fair_counts",
     "foreign",
     "hand_over",
     "hosts",
@@ -42,6 +43,7 @@ Ability = Literal[
 - cut_order: the keys of an ordered channel go on after a cut, within patience
 - declared_order: the broker knows whether a channel is ordered by key
 - delete: a channel can be deleted behind the adapter's back
+- fair_counts: what a killed process held counts as delivered once, and goes to living ones only
 - foreign: the broker's plain client can read and write
 - hand_over: what waits inside a stopped receiver goes to others before it is closed
 - hosts: the adapter connects to a host and a port, so that it can be given wrong ones

@@ -1,6 +1,7 @@
 """Messages that kill whoever handles them: the end of G8."""
 
 import asyncio
+from functools import partial
 
 from unimsg import DeadLetter, Service
 from unimsg_contracts.killer import POISON, Killer
@@ -11,7 +12,7 @@ from unimsg_contracts.stage import Stage
 LIMIT = 5
 
 
-@guarantee("G8", needs=("backstop", "kill", "processes"))
+@guarantee("G8", needs=("backstop", "fair_counts", "kill", "processes"))
 async def test_a_killer_is_a_dead_letter_at_last(stage: Stage) -> None:
     """A process dies each time it handles one message: after so many deliveries the broker gives that one up, and it
     alone; its neighbours, held by the same processes, are handled."""
@@ -53,6 +54,45 @@ async def test_a_killer_is_a_dead_letter_at_last(stage: Stage) -> None:
     assert set(neighbours) <= set(killer.handled)
     assert killer.deaths <= LIMIT + 1
     stage.record(f"a killer was a dead letter after {killer.deaths} deaths at a delivery limit of {LIMIT}")
+
+
+@guarantee("G8", needs=("backstop",))
+async def test_what_comes_too_often_is_a_dead_letter(stage: Stage) -> None:
+    """A message that was delivered more often than its channel allows lies where its dead letters are, whole, and says
+    why. A handler was cancelled each time."""
+    queue = stage.declare_queue(str)
+    channels = {queue.name: stage.harness.backstop(LIMIT)}
+    letters: list[DeadLetter] = []
+    starts = 0
+
+    def service() -> Service:
+        made = Service("orders", grace=0.05)
+
+        @made.handler(queue)
+        async def handle(body: str) -> None:
+            nonlocal starts
+            starts += 1
+            await asyncio.Event().wait()
+
+        return made
+
+    async with stage.bus(channels=channels) as client:
+        id = await client.send(queue, "x", headers={"tenant": "acme"})
+
+        async def started_or_dead(number: int) -> bool:
+            letters[:] = [letter async for letter in client.dead_letters(queue)] if number >= LIMIT else []
+            return starts > number or bool(letters)
+
+        for number in range(3 * LIMIT):
+            async with stage.bus(service(), channels=channels):
+                await eventually(partial(started_or_dead, number), stage.recovery, lambda: f"handled {starts} times")
+            if letters:
+                break
+    assert [letter.message.id for letter in letters] == [id], f"handled {starts} times"
+    (letter,) = letters
+    assert (letter.message.body, letter.message.headers) == (b"x", {"tenant": "acme"})
+    assert (letter.reason, letter.origin) == ("delivery-limit", queue.name)
+    stage.record(f"given up after {starts} deliveries at a delivery limit of {LIMIT}")
 
 
 @guarantee("G8", needs=("backstop",))

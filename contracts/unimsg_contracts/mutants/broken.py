@@ -1,6 +1,6 @@
 """An adapter around any other, which does all as that one does. A mutant overrides what it breaks."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import ClassVar, Self
@@ -80,7 +80,7 @@ class BrokenOperations(Operations):
     async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
         return await self.inner.browse(address, limit=limit, timeout=timeout)
 
-    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncIterator[Sequence[Wire]]:
+    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         return self.inner.history(topic, since, timeout=timeout)
 
 

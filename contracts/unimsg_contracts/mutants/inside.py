@@ -2,7 +2,14 @@
 
 from importlib import import_module
 
-from unimsg_contracts.cases import test_dead_letters, test_order, test_retry, test_sending, test_settlement
+from unimsg_contracts.cases import (
+    test_dead_letters,
+    test_killers,
+    test_order,
+    test_retry,
+    test_sending,
+    test_settlement,
+)
 from unimsg_contracts.marks import Case
 from unimsg_contracts.mutants.planted import Mutant
 
@@ -22,6 +29,10 @@ INSIDE: tuple[tuple[str, str, Case], ...] = (
     ("rabbitmq", "forgets_what_it_shows", test_dead_letters.test_browsing_removes_nothing),
     ("pubsub", "no_lease_keeper", test_settlement.test_a_held_message_is_held_as_long_as_it_takes),
     ("pubsub", "gives_back_at_stop", test_order.test_a_stopped_receiver_keeps_its_running_key),
+    ("pubsub", "acknowledges_what_it_shows", test_dead_letters.test_browsing_removes_nothing),
+    ("pubsub", "keeps_what_it_shows", test_dead_letters.test_browsing_removes_nothing),
+    ("pubsub", "no_dead_letter_policy", test_killers.test_what_comes_too_often_is_a_dead_letter),
+    ("pubsub", "gives_up_without_a_word", test_killers.test_what_comes_too_often_is_a_dead_letter),
 )
 
 

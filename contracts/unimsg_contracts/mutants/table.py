@@ -197,6 +197,7 @@ POLICIES = (
     Mutant(
         test_killers.test_a_killer_is_a_dead_letter_at_last, patch=policies.no_backstop, brokers=RABBITMQ, patience=20.0
     ),
+    Mutant(test_killers.test_what_comes_too_often_is_a_dead_letter, patch=policies.no_backstop, brokers=RABBITMQ),
     Mutant(test_killers.test_rolling_restarts_make_no_dead_letter, receiving.AcksOnReceive, brokers=RABBITMQ),
     Mutant(test_expiry.test_an_expired_message_is_dropped, patch=policies.handles_the_expired),
     Mutant(test_expiry.test_a_message_expires_while_it_waits_for_a_retry, patch=policies.handles_the_expired),
