@@ -120,10 +120,10 @@ async def test_each_is_made_after_what_it_leads_to() -> None:
 def test_order_and_delay_exclude_each_other() -> None:
     ordered = Address("orders", Kind.QUEUE, partitions=2)
     with pytest.raises(CapabilityError, match="orders"):
-        topology.refuse_unable(ordered, Wanted(delays=(1,)))
+        topology.options_of(ordered, Wanted(delays=(1,)))
     with pytest.raises(CapabilityError, match="orders"):
-        topology.refuse_unable(QUEUE, Wanted(delays=(MAX_DELAY + 1,)))
-    topology.refuse_unable(QUEUE, Wanted(delays=(0.1, MAX_DELAY)))
+        topology.options_of(QUEUE, Wanted(delays=(MAX_DELAY + 1,)))
+    topology.options_of(QUEUE, Wanted(delays=(0.1, MAX_DELAY)))
 
 
 async def test_what_cannot_be_delayed_is_not_sent() -> None:
