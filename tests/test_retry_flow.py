@@ -11,6 +11,7 @@ from waiting import came, until
 
 import unimsg
 from unimsg import Context, Queue, Retry, RetryAfter, Service, Topic
+from unimsg._waiting import ROOMS, due_of
 from unimsg._waiting import waiting as made_to_wait
 from unimsg.adapter import Adapter, Address, Kind, Wanted, Wire
 from unimsg.memory import MemoryAdapter, MemoryBroker
@@ -124,6 +125,34 @@ async def test_at_the_end_what_waits_in_a_room_goes_back_at_once_and_the_next_pr
         await until(lambda: len(done) == 100, "all")
         await until(lambda: held(ROOM) == 0, "all acknowledged")
     assert max(Counter(tried).values()) == 2
+
+
+async def test_restarts_while_it_waits_do_not_add_up(url: str) -> None:
+    """Each gives back what waits, and a broker that gives up what it delivered too often counts that."""
+    service = Service("shop", retry=Retry(3600))
+
+    @service.handler(numbers)
+    async def handle(body: int) -> None:
+        raise ValueError
+
+    def room() -> str | None:
+        """Where it waits in a receiver's hands."""
+        return next((ROOM + end for end in ROOMS.values() if held(ROOM + end) and not waiting(ROOM + end)), None)
+
+    async with unimsg.connect(service, url=url) as bus:
+        await bus.send(numbers, 1)
+        await until(lambda: room() is not None, "its wait")
+        assert room() == ROOM + ".1h", "the room of just this delay"
+    for _ in range(8):
+        found = next(ROOM + end for end in ROOMS.values() if held(ROOM + end))
+        receiver = await MemoryAdapter().receiver(Address(found, Kind.QUEUE), prefetch=9, timeout=1)
+        (delivery,) = await asyncio.wait_for(receiver.receive(), 5)
+        await receiver.aclose()
+        assert (delivery.redelivered or 0) < 6
+        async with unimsg.connect(service, url=url):
+            await until(lambda: room() is not None, "its wait going on")
+    assert (due_of(delivery.wire) - time()) == pytest.approx(3600, abs=60)
+    assert delivery.wire.headers["unimsg-attempt"] == "2"
 
 
 async def test_a_lost_connection_costs_nothing_that_waits_and_counts_nothing(url: str) -> None:

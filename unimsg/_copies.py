@@ -73,11 +73,12 @@ class Copies:
         copy = Wire(wire.id, wire.body, headers, wire.key)
         if self.native:  # by the delay itself: one reckoned from two looks at the clock may be beyond its step
             return self._to(self._address, copy, self._step(delay))
-        return self._held(copy, time.time() + delay)
+        now = time.time()  # looked at once, for the same reason: the room of just this delay was made at the start
+        return self._held(copy, now + delay, now)
 
     def onward(self, wire: Wire, due: float) -> Copy:
         """It has left its room before it is due."""
-        return self._held(wire, due)
+        return self._held(wire, due, time.time())
 
     def dead(self, wire: Wire, record: Mapping[str, str]) -> Copy:
         """To the dead-letter queue."""
@@ -90,9 +91,9 @@ class Copies:
         """Returns when every copy has its outcome."""
         await asyncio.gather(*(publisher.aclose() for publisher in self._publishers.values()))
 
-    def _held(self, wire: Wire, due: float) -> Copy:
+    def _held(self, wire: Wire, due: float, now: float) -> Copy:
         """Through the room where it waits."""
-        place = place_for(due, time.time())
+        place = place_for(due, now)
         return self._to(retry_room(self._address, place.suffix), waiting(wire, due, place.until))
 
     def _to(self, address: Address, wire: Wire, delay: float = 0.0) -> Copy:

@@ -19,6 +19,9 @@ log = logging.getLogger("unimsg")
 
 HELD = 1000
 """Messages that a process holds in one room at most. What waits behind them becomes due no sooner than they do."""
+WORN = 2
+"""Redeliveries from which on what waits goes on as a new copy. Restarts give it back each time, and a broker that
+counts deliveries would give up what only waited."""
 LOOK_EVERY = 60.0
 """Seconds between looks for rooms that other processes made. A message waits longer in each of those."""
 INSPECT_TIMEOUT = 10.0
@@ -27,7 +30,7 @@ Leave = Callable[[Delivery, Receiver], None]
 
 
 class Room:
-    """One room. `leave` gets each message when its time in here has passed."""
+    """One room. `leave` gets each message when its time in here has passed, or when it is worn."""
 
     def __init__(self, name: str, broker: Broker, address: Address, wanted: Wanted, leave: Leave, grace: float) -> None:
         self.intake = Intake(name, broker, address, wanted, self._admit, prefetch=HELD, grace=grace)
@@ -51,6 +54,9 @@ class Room:
 
     def _admit(self, batch: Sequence[Delivery], receiver: Receiver) -> None:
         for delivery in batch:
+            if (delivery.redelivered or 0) >= WORN and not self.intake.address.ordered:  # a copy would lose its place
+                self._leave(delivery, receiver)
+                continue
             if delivery.epoch not in self._epochs:
                 self._epochs.add(delivery.epoch)
                 delivery.epoch.on_drain(partial(self._drained, delivery.epoch))

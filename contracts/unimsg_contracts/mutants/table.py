@@ -16,6 +16,7 @@ from unimsg_contracts.cases import (
     test_killers,
     test_leaving,
     test_order,
+    test_order_in_processes,
     test_ordered_retry,
     test_reconnection,
     test_replay,
@@ -27,6 +28,7 @@ from unimsg_contracts.cases import (
 )
 from unimsg_contracts.mutants import memory, operating, policies, receiving, sending
 from unimsg_contracts.mutants.broken import around
+from unimsg_contracts.mutants.members import SettlesNothingAfterStop, in_members
 from unimsg_contracts.mutants.planted import Mutant
 
 RABBITMQ = ("rabbitmq",)
@@ -203,7 +205,24 @@ POLICIES = (
     Mutant(test_expiry.test_a_message_expires_while_it_waits_for_a_retry, patch=policies.handles_the_expired),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY, *POLICIES)
+forgets_keys = in_members(policies.forgets_keys)
+PROCESSES = (
+    Mutant(test_order_in_processes.test_order_while_processes_join, sending.ShufflesKeys, brokers=RABBITMQ),
+    Mutant(test_order_in_processes.test_order_while_processes_join, patch=forgets_keys, brokers=RABBITMQ),
+    Mutant(test_order_in_processes.test_order_while_processes_are_restarted, SettlesNothingAfterStop, brokers=RABBITMQ),
+    Mutant(test_order_in_processes.test_order_while_processes_die, receiving.AcksOnReceive, brokers=RABBITMQ),
+    Mutant(
+        test_order_in_processes.test_nothing_is_lost_while_processes_are_restarted,
+        receiving.AcksOnReceive,
+        brokers=RABBITMQ,
+    ),
+    Mutant(test_order_in_processes.test_order_with_one_process, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
+    Mutant(test_order_in_processes.test_order_with_two_processes, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
+    Mutant(test_order_in_processes.test_order_with_four_processes, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
+    Mutant(test_order_in_processes.test_nothing_is_lost_while_processes_die, receiving.AcksOnReceive, brokers=RABBITMQ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY, *POLICIES, *PROCESSES)
 
 
 def wrapped(fault: str, adapter_type: type[Adapter]) -> type[Adapter]:
