@@ -162,7 +162,7 @@ async def test_a_failed_message_that_waits_in_its_place_goes_back_at_once() -> N
         await failed.wait()
         await asyncio.sleep(0)
         begin = monotonic()
-    assert monotonic() - begin < 0.5
+    assert monotonic() - begin < 5
     line = MemoryBroker.current().topics["shutdown.ordered"]["shop"]
     assert (line.waiting, line.length) == (1, 1)
 

@@ -18,6 +18,7 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from unimsg.adapter import Address, Wire
+from unimsg.backoff import Backoff
 from unimsg_rabbitmq import errors
 from unimsg_rabbitmq.connection import Connection, Link, answered, close_channel
 from unimsg_rabbitmq.delays import Arguments
@@ -90,13 +91,21 @@ async def read(
 
 async def newest(link: Link, stream: str) -> int | None:
     """The offset of the newest message; None: there is none. Raises aiormq's errors."""
+    backoff = Backoff(0.01, 0.2)
+    while not (found := await _peek(link, stream, "last", WHOLE_CHUNK)):
+        if not await _peek(link, stream, "first", 1):
+            return None
+        await asyncio.sleep(backoff.next())  # the last chunk is written, and not yet confirmed: nobody is sent it
+    return found[-1].offset
+
+
+async def _peek(link: Link, stream: str, begin: str, room: int) -> Sequence[Entry]:
     reader = _Reader(link, stream)
     try:
-        await reader.open("last", WHOLE_CHUNK)
-        found = await reader.take()
+        await reader.open(begin, room)
+        return await reader.take()
     finally:
         await reader.aclose()
-    return found[-1].offset if found else None
 
 
 async def entries(link: Link, stream: str, begin: datetime | int, last: int) -> AsyncGenerator[Sequence[Entry], None]:
@@ -104,7 +113,9 @@ async def entries(link: Link, stream: str, begin: datetime | int, last: int) -> 
     reader = _Reader(link, stream)
     try:
         await reader.open(begin if isinstance(begin, int) else begin - SKEW, HELD)
-        while batch := await reader.take():
+        some_are_there = isinstance(begin, int) and begin < last
+        while batch := await reader.take(wait=some_are_there):
+            some_are_there = True
             await reader.make_room(batch)
             wanted = [entry for entry in batch if entry.offset <= last and _is_inside(entry, begin)]
             if wanted:
@@ -128,6 +139,7 @@ class _Reader(ChannelEvents):
         self._channel: aiormq.abc.AbstractChannel | None = None
         self._came: list[Entry] = []
         self._ended: str | None = None
+        self._more = asyncio.Event()
 
     async def open(self, begin: str | int | datetime, room: int) -> None:
         self._channel = channel = await self._link.channel(self)
@@ -137,10 +149,13 @@ class _Reader(ChannelEvents):
             begin = begin.astimezone(UTC)
         await answered(channel.basic_consume(self._stream, _unused, arguments={"x-stream-offset": begin}))
 
-    async def take(self) -> Sequence[Entry]:
-        """What has come, and at least one message if there is one."""
+    async def take(self, *, wait: bool = False) -> Sequence[Entry]:
+        """What has come, and at least one message if there is one; `wait`: there is one."""
         if not self._came and self._channel is not None:
             await answered(self._channel.basic_qos(prefetch_count=self._room))  # any question: see above
+        if wait and not self._came:
+            self._more.clear()
+            await self._more.wait()
         if self._ended is not None:
             raise aiormq.AMQPConnectionError(self._ended)
         came, self._came = self._came, []
@@ -158,12 +173,14 @@ class _Reader(ChannelEvents):
         offset = (header.properties.headers or {}).get("x-stream-offset")
         if isinstance(offset, int):
             self._came.append(Entry(offset, method.delivery_tag or 0, header.properties, body))
+            self._more.set()
 
     def on_cancel(self) -> None:
-        self._ended = "RabbitMQ ended the reading of the stream"
+        self.on_close(0, "RabbitMQ ended the reading of the stream")
 
     def on_close(self, code: int, text: str) -> None:
         self._ended = text
+        self._more.set()
 
 
 async def _unused(_: DeliveredMessage) -> None:

@@ -71,7 +71,6 @@ class Starts:
             await topology.create(link, address, options, kept=wanted.history, bound=False)
             if await topology.exists(link, topology.look_queue(history.stream_of(address))):
                 copied = await self._catch_up(link, address, wanted.start, on_progress)
-                await topology.create(link, address, options)
                 await live.bind(address)
                 await asyncio.sleep(SETTLED)
                 await self._copy(link, address, copied, live.ids, on_progress)
@@ -99,7 +98,7 @@ class Starts:
         """Copies up to the end that the stream has now, but for the known ids. Returns that end, and how many."""
         stream, count = history.stream_of(address), 0
         last = await history.newest(link, stream)
-        if last is None:
+        if last is None or last == begin:
             return begin, 0
         async with aclosing(history.entries(link, stream, begin, last)) as batches:
             async for batch in batches:
@@ -148,9 +147,31 @@ class _Live(ChannelEvents):
         self.ids: set[str] = set()
         self._name = name
 
+    async def open(self, link: Link) -> bool:
+        """False: another connection has the queue."""
+        self.channel = await link.channel(self)
+        try:
+            await answered(self.channel.queue_declare(self._name, exclusive=True))
+        except aiormq.exceptions.ChannelLockedResource:
+            return False
+        except BaseException:  # cancelled: it may be there, and nobody else would get in as long as this process lives
+            await self.aclose(link)
+            raise
+        return True
+
+    async def aclose(self, link: Link) -> None:
+        await close_channel(self.channel)
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT), link.scratch() as channel:
+                await answered(channel.queue_delete(self._name))
+        except BROKEN as error:
+            log.debug("deleting %s, which ends with its connection: %r", self._name, error)
+
     async def bind(self, address: Address) -> None:
+        """First the subscription's own queues: what is heard of here, they have."""
         await answered(self.channel.basic_consume(self._name, _unused, no_ack=True))
-        for key in topology.binding_keys(address):
+        for name, key in zip(topology.queues_of(address), topology.binding_keys(address), strict=True):
+            await answered(self.channel.queue_bind(name, address.channel, key))
             await answered(self.channel.queue_bind(self._name, address.channel, key))
 
     def on_delivery(self, method: Basic.Deliver, header: ContentHeader, body: bytes) -> None:
@@ -162,24 +183,13 @@ async def _alone(link: Link, name: str, on_progress: Callable[[], None]) -> Asyn
     """Waits until no other connection does the same: an exclusive queue is refused to all others."""
     backoff = Backoff()
     live = _Live(name)
-    while True:
-        live.channel = await link.channel(live)
-        try:
-            await answered(live.channel.queue_declare(name, exclusive=True))
-        except aiormq.exceptions.ChannelLockedResource:
-            on_progress()  # of who has it
-            await asyncio.sleep(backoff.next())
-        else:
-            break
+    while not await live.open(link):
+        on_progress()  # of who has it: it is gone with a connection that is lost
+        await asyncio.sleep(backoff.next())
     try:
         yield live
     finally:
-        await close_channel(live.channel)
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT), link.scratch() as channel:
-                await answered(channel.queue_delete(name))
-        except BROKEN as error:
-            log.debug("deleting %s, which ends with its connection: %r", name, error)
+        await live.aclose(link)
 
 
 async def _unused(_: DeliveredMessage) -> None:
