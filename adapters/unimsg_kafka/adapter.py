@@ -1,7 +1,7 @@
 """unimsg's port on Apache Kafka: connecting, topology, and the way to the parts that send and receive."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,7 +24,7 @@ from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, Pub
 from unimsg.network import host_and_port, is_loopback
 from unimsg_kafka import positions
 from unimsg_kafka.clients import Clients, Server, close_client
-from unimsg_kafka.derived import compared_with, made_with, origin
+from unimsg_kafka.derived import compared_with, dead_letters_of, made_with, origin
 from unimsg_kafka.errors import UNREACHABLE, describe, never_left, problem
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
 from unimsg_kafka.keeping import MAX_HISTORY, refuse_too_long, with_history
@@ -32,6 +32,7 @@ from unimsg_kafka.operations import KafkaOperations, options_of
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
 from unimsg_kafka.publisher import Publisher
 from unimsg_kafka.receiver import KafkaReceiver
+from unimsg_kafka.reminding import remind
 from unimsg_kafka.topics import Topics, persist, settings_for, wanted_partitions
 from unimsg_kafka.wire import topic_of
 
@@ -87,7 +88,7 @@ class KafkaAdapter(Adapter):
         except UNREACHABLE as error:
             await self.aclose(timeout=1.0)
             raise ConnectError(f"kafka: {self._named()}: {describe(error)}", reason="protocol") from error
-        self._connection.watch()
+        self._connection.watch(self._dead_letters)
 
     async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
         refuse_too_long(address, wanted)
@@ -181,6 +182,14 @@ class KafkaAdapter(Adapter):
         publisher.compressions[topic_of(address)] = options.compression
         publisher.forget(topic_of(address))
 
+    def _dead_letters(self) -> Iterable[Address]:
+        """Of what is received here."""
+        return [
+            dead_letters_of(receiver.address)
+            for receiver in self._receivers
+            if isinstance(receiver, KafkaReceiver) and not receiver.closed and origin(receiver.address) is None
+        ]
+
     def _named(self) -> str:
         return ",".join(f"{host}:{port}" for host, port in self._servers)
 
@@ -192,16 +201,18 @@ class _Connection:
         self.topics = Topics(clients)
         self.publisher = Publisher(self.topics)
         self.problem: str | None = None
-        self._pulse: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def watch(self) -> None:
-        """Begins to ask the cluster whether it is there: aiokafka's clients reconnect by themselves and tell nobody."""
-        self._pulse = asyncio.create_task(self._beat())
+    def watch(self, dead_letters: Callable[[], Iterable[Address]]) -> None:
+        """Begins to ask the cluster whether it is there: aiokafka's clients reconnect by themselves and tell nobody.
+        And to keep it from forgetting `dead_letters`."""
+        self._tasks = [asyncio.create_task(self._beat()), asyncio.create_task(remind(self.topics, dead_letters))]
 
     async def aclose(self, timeout: float) -> None:
-        if self._pulse is not None:
-            self._pulse.cancel()
-            await asyncio.wait([self._pulse])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self.publisher.aclose(timeout)
         await self.topics.aclose()
         await close_client(self.topics.admin._client)

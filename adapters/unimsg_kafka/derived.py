@@ -18,6 +18,11 @@ messages are kept while nobody receives them."""
 _OF_KEEPING = ("retention.", "local.retention.", "cleanup.policy", "max.message.bytes")
 
 
+def dead_letters_of(address: Address) -> Address:
+    """The dead-letter queue of a queue or subscription."""
+    return Address(f"{address.name}..dead", Kind.QUEUE)
+
+
 def is_dead_letters(address: Address) -> bool:
     return address.kind is Kind.QUEUE and address.channel.endswith("..dead")
 

@@ -51,12 +51,10 @@ class KafkaOperations(Operations):
         return differences
 
     async def _backlog(self, address: Address) -> int:
-        found = await waiting(self._topics, address)
-        return sum(place.count for place in found.values())
+        return sum(place.count for place in (await waiting(self._topics, address)).values())
 
     async def _browse(self, address: Address, limit: int) -> list[Wire]:
-        found = await waiting(self._topics, address)
-        return await browse(self._topics, found, limit)
+        return await browse(self._topics, await waiting(self._topics, address), limit)
 
 
 def options_of(wanted: Wanted) -> KafkaOptions:

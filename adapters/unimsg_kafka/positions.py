@@ -69,9 +69,9 @@ async def begin(topics: Topics, group: str, topic: Topic, start: datetime | None
             begins = await topics.ends(topic)
             if start is not None:  # the ends are looked up first: what comes meanwhile is behind them
                 begins = await topics.since(topic, start, begins)
-            committed = {place: (begin, written(topic.id)) for place, begin in begins.items()}
+            commits = {place: (offset, written(topic.id)) for place, offset in begins.items()}
             async with fence.transaction():
-                await fence.send_offsets_to_transaction(committed, group)
+                await fence.send_offsets_to_transaction(commits, group)
     finally:
         await stop_producer(fence, 2.0)
         ended = fence._txn_manager.wait_for_transaction_end()

@@ -18,6 +18,7 @@ INSIDE: tuple[tuple[str, str, Case], ...] = (
     ("kafka", "no_metadata", test_settlement.test_the_acknowledged_do_not_come_back),
     ("kafka", "no_drain", test_settlement.test_a_held_message_is_held_as_long_as_it_takes),
     ("kafka", "skips_what_comes_early", test_sending.test_what_was_confirmed_is_stored),
+    ("kafka", "browse_commits", test_dead_letters.test_browsing_removes_nothing),
     ("rabbitmq", "no_single_active_consumer", test_order.test_order_with_competing_receivers),
     ("rabbitmq", "cancels_at_stop", test_order.test_a_stopped_receiver_keeps_its_running_key),
     ("rabbitmq", "calls_a_partial_refusal_rejected", test_sending.test_a_partly_refused_event_may_be_stored),
