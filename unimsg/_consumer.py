@@ -16,7 +16,7 @@ from unimsg._handling import Attempt, StillRunning, Undecodable
 from unimsg._intake import Intake
 from unimsg._lanes import Lane, Lanes
 from unimsg._message import now, shown
-from unimsg._pace import Pace
+from unimsg._pace import Pace, is_suspicious
 from unimsg._room import Rooms
 from unimsg._settlements import Settlements
 from unimsg._waiting import due_of, place_for, retry_room
@@ -106,9 +106,12 @@ class Consumer:
         """Whether more workers start in the next turn of the event loop."""
         self._threads = 0
         """Of `def` handlers that were told to stop, and run on."""
-        self._counted = broker.adapter.capabilities.counts_redeliveries and not address.ordered
-        """Whether the broker gives up what it delivered too often. Not where order counts: RabbitMQ keeps that of what
-        goes back only for those who take as many as before."""
+        self._counted = broker.adapter.capabilities.counts_redeliveries
+        """Whether the broker gives up what it delivered too often."""
+        self._careful = False
+        """Whether one is handled at a time, of any key: one of an ordered channel may be one that kills its process. It
+        cannot be held alone there: RabbitMQ keeps the order of what goes back only for those who take as many as
+        before. But its neighbours get their turn before it, sooner or later."""
         self._operations = broker.adapter.operations()
         self._pace = Pace(
             name,
@@ -160,7 +163,7 @@ class Consumer:
         for error in opened:
             if error is not None:
                 raise error
-        if self._counted:
+        if self._counted and not self._address.ordered:
             await self._pace.begin(self._operations)
         await self._intake.start()  # the last: nothing is taken in that has nowhere to go when it fails
         if rooms:
@@ -196,8 +199,10 @@ class Consumer:
     def _admit(self, batch: Sequence[Delivery], receiver: Receiver) -> None:
         for delivery in batch:
             self._put(delivery, receiver)
-        if self._counted:
+        if self._counted and not self._address.ordered:
             self._pace.saw(batch)
+        elif self._counted and not self._careful:
+            self._careful = any(is_suspicious(delivery) for delivery in batch)
         self._start_workers()
 
     async def _empty(self) -> None:
@@ -253,22 +258,32 @@ class Consumer:
         """One worker, or as many as there are: one whose handler does not wait takes all the rest by itself, and a task
         for each message would cost as much as handling it. Those that are still there a turn later wait."""
         for _ in range(max(1, len(self._workers))):
-            if self._stopping or self._pace.paused or (lane := self._lanes.start()) is None:
+            if (self._careful and self._workers) or (lane := self._next()) is None:
                 break
             worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers[worker] = None
-        self._starting = not (self._stopping or self._pace.paused) and self._lanes.can_start
+        self._starting = not (self._stopping or self._pace.paused or self._careful) and self._lanes.can_start
         if self._starting:
             asyncio.get_running_loop().call_soon(self._start_some)
         if self._workers and self._watch is None:
             self._watch_deadlines()
 
+    def _next(self) -> Lane[Work] | None:
+        """A lane whose head may be handled now."""
+        if self._stopping or self._pace.paused:
+            return None
+        if self._careful and not self._lanes.held:
+            self._careful = False
+        if self._careful:
+            self._lanes.shuffle()
+        return self._lanes.start()
+
     async def _work(self, worker: Worker, lane: Lane[Work] | None) -> None:
         try:
             while lane is not None:
                 await self._handle(worker, lane)
-                lane = None if self._stopping or self._pace.paused else self._lanes.start()
+                lane = self._next()
         finally:
             del self._workers[worker]
 
@@ -439,6 +454,11 @@ class Consumer:
             if copy.is_dead:
                 self.failures.forget(delivery.wire.id)
             self._settle(lane, "ack")
+            return
+        if copy.due is not None and self._copies.has_nowhere_to_wait(error):
+            del self._unsent[delivery]
+            lane.tries += 1
+            self._wait_in_place(lane, max(0.0, copy.due - time.time()))
             return
         self._copy_problem = f"a failed message cannot go on: {error}"
         log.warning("%s: message %s stays: %s", self.name, shown(delivery.wire.id), error)

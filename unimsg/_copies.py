@@ -16,7 +16,7 @@ from unimsg._waiting import place_for, retry_room, step_for, waiting
 from unimsg.adapter import Address, Wanted, Wire
 from unimsg.backoff import Backoff
 from unimsg.dead_letters import ATTEMPT, DUE, FIRST_FAILED, UNTIL, dead_address
-from unimsg.errors import UnimsgError, Unroutable
+from unimsg.errors import TopologyError, UnimsgError, Unroutable
 
 log = logging.getLogger("unimsg")
 
@@ -29,10 +29,12 @@ COPY_TIMEOUT = 10.0
 class Copy:
     """One message on its way to somewhere else."""
 
-    __slots__ = ("_backoff", "_missing", "_publisher", "is_dead", "wire")
+    __slots__ = ("_backoff", "_missing", "_publisher", "due", "is_dead", "wire")
 
     def __init__(self, wire: Wire, publisher: Publisher, missing: Callable[[], None]) -> None:
         self.wire = wire
+        self.due: float | None = None
+        """When the message is to be handled again, in seconds since the epoch."""
         self.is_dead = False
         """Whether it is a dead letter, and not tried again."""
         self._publisher = publisher
@@ -70,11 +72,14 @@ class Copies:
     def again(self, wire: Wire, delay: float, attempt: int, first_failed: str) -> Copy:
         """To be handled again, as the `attempt`th attempt, `delay` seconds from now at the earliest."""
         headers = {**_travelling(wire), ATTEMPT: str(attempt), FIRST_FAILED: first_failed}
-        copy = Wire(wire.id, wire.body, headers, wire.key)
-        if self.native:  # by the delay itself: one reckoned from two looks at the clock may be beyond its step
-            return self._to(self._address, copy, self._step(delay))
-        now = time.time()  # looked at once, for the same reason: the room of just this delay was made at the start
-        return self._held(copy, now + delay, now)
+        retried = Wire(wire.id, wire.body, headers, wire.key)
+        now = time.time()  # looked at once: of a delay reckoned from two looks the step or room may be the next one
+        if self.native:
+            copy = self._to(self._address, retried, self._step(delay))
+        else:
+            copy = self._held(retried, now + delay, now)
+        copy.due = now + delay
+        return copy
 
     def onward(self, wire: Wire, due: float) -> Copy:
         """It has left its room before it is due."""
@@ -86,6 +91,10 @@ class Copies:
         copy = self._to(dead_address(self._address), letter)
         copy.is_dead = True
         return copy
+
+    def has_nowhere_to_wait(self, error: UnimsgError) -> bool:
+        """Whether a copy cannot wait because nobody made where, and it is not ours to make."""
+        return isinstance(error, TopologyError | Unroutable) and not self._broker.preparation.makes
 
     async def aclose(self) -> None:
         """Returns when every copy has its outcome."""

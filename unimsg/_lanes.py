@@ -1,5 +1,6 @@
 """Which delivery may be handled next: lanes and slots. Pure: no broker, no clock, no task."""
 
+import random
 from collections import deque
 from collections.abc import Callable, Hashable
 from enum import Enum, auto
@@ -112,6 +113,10 @@ class Lanes(Generic[Item]):
         have been shed, and another may wait by now."""
         if lane.state is _State.PARKED and lane.head is head:
             self._ready_or_gone(lane)
+
+    def shuffle(self) -> None:
+        """Any of the lanes that could start may be the next one."""
+        random.shuffle(self._ready)
 
     def any(self, wanted: Callable[[Item], bool]) -> bool:
         """Whether there is such an item, running or not."""

@@ -21,6 +21,11 @@ LOOK_EVERY = 0.2
 BACKLOG_TIMEOUT = 5.0
 
 
+def is_suspicious(delivery: Delivery) -> bool:
+    """Whether it came so often that it may be what kills those who handle it."""
+    return delivery.redelivered is not None and delivery.redelivered >= SUSPICIOUS_FROM
+
+
 class Pace:
     """Decides how many messages an intake holds: one, or as many as usual.
 
@@ -62,7 +67,7 @@ class Pace:
 
     def saw(self, batch: Sequence[Delivery]) -> None:
         """What the intake took in."""
-        suspicious = any(each.redelivered is not None and each.redelivered >= SUSPICIOUS_FROM for each in batch)
+        suspicious = any(is_suspicious(delivery) for delivery in batch)
         if suspicious is self._alone or self._changing is not None:
             return
         self._alone = self.paused = suspicious

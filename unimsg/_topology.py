@@ -18,6 +18,11 @@ class Preparation:
         self._done: dict[Address, frozenset[float]] = {}
         """With the delays that each was prepared for."""
 
+    @property
+    def makes(self) -> bool:
+        """Whether what is missing is made."""
+        return self._topology == "create"
+
     def forget(self, address: Address) -> None:
         """It was deleted: it is made, or looked for, again."""
         self._done.pop(address, None)
