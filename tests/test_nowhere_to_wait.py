@@ -1,9 +1,10 @@
 """A retry whose delay has no queue, where it is not ours to make one: the message waits in its place."""
 
+from waiting import until
+
 import unimsg
 from unimsg import Context, Queue, Retry, RetryAfter, Service, Settings
 from unimsg.memory import MemoryAdapter
-from waiting import until
 
 numbers = Queue("nowhere.numbers", int)
 

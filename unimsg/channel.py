@@ -11,7 +11,7 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 
 from unimsg._message import Kind
 from unimsg._upgrades import old_bodies
-from unimsg.codecs import Binary, Codec, default_codec
+from unimsg.codecs import Binary, Codec, UnionCodec, default_codec
 from unimsg.errors import ConfigurationError, DecodeError, EncodeError
 
 if TYPE_CHECKING:
@@ -278,7 +278,8 @@ def _bodies(channel: str, body: Any, codec: Codec[Any] | Sequence[Codec[Any]] | 
                 f"{channel}: {getattr(member, '__name__', member)} is a member of a union body and needs a type of its "
                 'own on the wire: decorate it with @unimsg.message("…")'
             )
-        kinds.append(_BodyKind(type_, member, given or [default_codec(member)]))
+        codecs = [codec.of(member) if isinstance(codec, UnionCodec) else codec for codec in given]
+        kinds.append(_BodyKind(type_, member, codecs or [default_codec(member)]))
     if len({kind.type for kind in kinds}) < len(kinds):
         raise ConfigurationError(f"{channel}: two members of its union body have the same @message type")
     return kinds
@@ -297,9 +298,16 @@ def _choose(codecs: Sequence[Codec[Any]], content_type: str | None) -> Codec[Any
     wanted = _media_type(content_type)
     for codec in codecs:
         own = _media_type(codec.content_type)
-        if own == wanted or (own == "application/json" and wanted.endswith("+json") and "cloudevents" not in wanted):
+        if own == wanted or wanted in getattr(codec, "also_read", ()):
+            return codec
+        suffix = f"+{own.removeprefix('application/')}"
+        if own in _SUFFIXED and wanted.endswith(suffix) and "cloudevents" not in wanted:
             return codec
     return None
+
+
+_SUFFIXED = ("application/json", "application/xml")
+"""Types whose suffix names formats that are written in them: application/problem+json."""
 
 
 def _media_type(content_type: str) -> str:

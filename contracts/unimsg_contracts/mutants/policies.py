@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from unimsg import MemoryStore, RetryAfter, _consumer, _copies, _graveyard, _replay, _routes, channel
+from unimsg import MemoryStore, RetryAfter, _avro_walk, _consumer, _copies, _graveyard, _replay, _routes, _xml, channel
 from unimsg._batches import BatchConsumer
 from unimsg._consumer import Consumer
 from unimsg._copies import Copies, Copy
@@ -185,6 +186,8 @@ never_marks = _instead(MemoryStore, "begin", _never_a_duplicate, "never marks")
 marks_for_all_handlers = _instead(MemoryStore, "begin", _one_mark, "marks for all handlers")
 forgets_upgrades = _instead(Channel, "decode", _no_upgrades, "forgets upgrades")
 takes_any_type = _instead(Channel, "decode", _any_type, "takes any type")
+reads_dtds = _instead(_xml, "_PROLOG", re.compile(b""), "reads DTDs")
+reads_avro_of_any_depth = _instead(_avro_walk.Walk, "whole", lambda *_: None, "reads Avro of any depth")
 reads_with_the_first_codec = _instead(channel, "_choose", lambda codecs, _: codecs[0], "reads with the first codec")
 
 

@@ -4,6 +4,7 @@ from unimsg.adapter import Adapter
 from unimsg_contracts.cases import (
     test_batches,
     test_bus,
+    test_codecs,
     test_dead_letters,
     test_distribution,
     test_duplicates,
@@ -196,6 +197,15 @@ POLICIES = (
     Mutant(test_evolution.test_old_messages_are_upgraded, patch=policies.forgets_upgrades),
     Mutant(test_evolution.test_old_messages_are_upgraded, patch=policies.takes_any_type),
     Mutant(test_evolution.test_two_codecs_share_a_channel, patch=policies.reads_with_the_first_codec),
+    Mutant(test_codecs.test_bodies_of_each_codec_arrive_as_they_were_sent, sending.ReadsBodiesAsText),
+    Mutant(test_codecs.test_a_hostile_body_is_a_dead_letter_and_the_next_is_handled, patch=policies.reads_dtds),
+    Mutant(
+        test_codecs.test_a_hostile_body_is_a_dead_letter_and_the_next_is_handled, patch=policies.reads_avro_of_any_depth
+    ),
+    Mutant(
+        test_codecs.test_a_hostile_body_is_a_dead_letter_and_the_next_is_handled,
+        patch=policies.acknowledges_without_a_copy,
+    ),
     Mutant(
         test_killers.test_a_killer_is_a_dead_letter_at_last, patch=policies.no_backstop, brokers=RABBITMQ, patience=20.0
     ),
