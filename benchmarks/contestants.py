@@ -46,6 +46,13 @@ ENTRIES: Mapping[str, tuple[Entry, ...]] = {
         Entry("aiokafka, 256 KB batches", Group.TUNED, "benchmarks.raw_kafka:Aiokafka", frozenset(Row) - CONSUMING),
         Entry("aiokafka, getmany + commit", Group.RAW, "benchmarks.raw_kafka:Aiokafka", CONSUMING),
         Entry(
+            "aiokafka, commit every 100",
+            Group.RAW,
+            "benchmarks.raw_kafka:AiokafkaCommitEvery100",
+            CONSUMING,
+            {Row.CONSUME_1: 0.2, Row.CONSUME_50: 0.2},
+        ),
+        Entry(
             "aiokafka, commit each",
             Group.RAW,
             "benchmarks.raw_kafka:AiokafkaCommitEach",

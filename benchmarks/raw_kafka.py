@@ -113,6 +113,27 @@ class AiokafkaCommitEach(Aiokafka):
                 return
 
 
+class AiokafkaCommitEvery100(Aiokafka):
+    async def _loop(self, consumer: AIOKafkaConsumer, arrivals: Arrivals) -> None:
+        """One message after the other into a list of 100, which is then handled and committed: the first example of
+        manual commits in aiokafka's documentation. The last list may be shorter, or the loop would never end."""
+
+        async def handle(body: bytes) -> None:
+            arrivals.note_in_batch(body)
+
+        batch = []
+        async for record in consumer:
+            batch.append(record)
+            if len(batch) == 100 or arrivals.distinct + len(batch) == arrivals.count:
+                for each in batch:
+                    await handle(each.value)
+                await consumer.commit()
+                batch = []
+                arrivals.boundary()
+                if arrivals.distinct == arrivals.count:
+                    return
+
+
 async def read_back(url: str, name: str, arrivals: Arrivals) -> None:
     """Reads every partition from its beginning."""
     consumer = AIOKafkaConsumer(bootstrap_servers=hosts(url), enable_auto_commit=False)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from policies import Held, wrong
 
 from unimsg import registry
 from unimsg.adapter import Adapter
@@ -33,3 +34,17 @@ def serve() -> Iterator[Callable[[str, type[Adapter]], str]]:
     yield register
     for scheme in schemes:
         registry.register(scheme, None)
+
+
+@pytest.fixture(autouse=True)
+def kept_its_half() -> Iterator[None]:
+    """Of the port: no test ends well in which the core did not, as far as anybody watched."""
+    wrong.clear()
+    yield
+    assert wrong == []
+
+
+@pytest.fixture(params=["native", "held"])
+def either(request: pytest.FixtureRequest, serve: Callable[[str, type[Adapter]], str]) -> str:
+    """The URL of a broker in memory: one that delays by itself, and one for which the core holds what waits."""
+    return "memory://" if request.param == "native" else serve("held", Held)

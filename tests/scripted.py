@@ -17,6 +17,7 @@ from unimsg.adapter import (
     SettlementLost,
     Wire,
 )
+from unimsg.errors import PublishError, Refused
 from unimsg.mailbox import Mailbox
 from unimsg.memory import MemoryAdapter
 
@@ -98,16 +99,26 @@ class Scripted(MemoryAdapter):
     consuming_since: ClassVar[float | None] = None
     """Since when its receivers have been without the broker, by `monotonic()`; None: they are not."""
     lost_connection: ClassVar[bool] = False
+    refuses: ClassVar[bool] = False
+    """Whether it stores nothing."""
 
     @classmethod
     def forget(cls) -> None:
         cls.receivers, cls.problems, cls.consuming_since, cls.lost_connection = [], [], None, False
+        cls.refuses = False
 
     async def receiver(  # type: ignore[override]  # another receiver than memory's
         self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0
     ) -> ScriptedReceiver:
         self.receivers.append(ScriptedReceiver(address, prefetch))
         return self.receivers[-1]
+
+    async def send(
+        self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
+    ) -> Sequence[PublishError | None]:
+        if self.refuses:
+            return [Refused("no room", channel=address.name, message_id=wire.id) for wire in messages]
+        return await super().send(address, messages, timeout=timeout, delay=delay)
 
     def health(self) -> AdapterHealth:
         away = self.consuming_since

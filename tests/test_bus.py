@@ -188,7 +188,7 @@ async def test_the_verbs_are_for_their_kind_of_channel_and_say_which_other_to_us
     assert Tea.sent == []
 
 
-@pytest.mark.parametrize("what", ["delay", "ttl", "reply_to"])
+@pytest.mark.parametrize("what", ["reply_to"])
 async def test_what_does_not_exist_yet_is_never_accepted_and_ignored(tea: str, what: str) -> None:
     more: Any = {what: 5}
     async with unimsg.connect(url=tea) as bus:
@@ -371,6 +371,92 @@ async def test_concurrent_sends_keep_the_order_of_their_calls() -> None:
     assert got == list(range(100))
 
 
+# -- a send that finds its channel idle
+
+
+class Gated(MemoryAdapter):
+    """Knows what it was given, and in whose task; stores it when its gate is open."""
+
+    given: ClassVar[list[tuple[list[int], "asyncio.Task[Any] | None"]]] = []
+    gate: ClassVar[asyncio.Event]
+
+    async def send(
+        self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
+    ) -> Sequence[PublishError | None]:
+        self.given.append(([int(wire.body) for wire in messages], asyncio.current_task()))
+        await self.gate.wait()
+        return await super().send(address, messages, timeout=timeout)
+
+
+@pytest.fixture
+async def gated(serve: Serve) -> str:
+    Gated.given.clear()
+    Gated.gate = asyncio.Event()
+    Gated.gate.set()
+    return serve("gated", Gated)
+
+
+async def test_it_goes_out_in_its_own_task_and_what_is_sent_meanwhile_together_behind_it(gated: str) -> None:
+    async with unimsg.connect(url=gated) as bus:
+        await bus.send(numbers, 0)
+        await bus.send(numbers, 1)
+        assert [task is asyncio.current_task() for _, task in Gated.given] == [False, True]
+        Gated.gate.clear()
+        sends = [asyncio.create_task(bus.send(numbers, number)) for number in range(2, 6)]
+        await until(lambda: len(Gated.given) == 4, "what was sent meanwhile")
+        Gated.gate.set()
+        await asyncio.gather(*sends)
+        await bus.send(numbers, 6)
+    assert [numbers for numbers, _ in Gated.given] == [[0], [1], [2], [3, 4, 5], [6]]
+    assert Gated.given[-1][1] is not asyncio.current_task(), "many were sent at once just before"
+
+
+async def test_cancelling_it_frees_its_caller_and_hurts_nobody_behind_it(gated: str) -> None:
+    async with unimsg.connect(url=gated) as bus:
+        await bus.send(numbers, 0)
+        Gated.gate.clear()
+        sends = [asyncio.create_task(bus.send(numbers, number)) for number in (1, 2)]
+        await until(lambda: len(Gated.given) == 3, "both")
+        sends[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(sends[0], 1)
+        Gated.gate.set()
+        await sends[1]
+        await bus.send(numbers, 3)
+
+
+async def test_a_task_that_is_being_cancelled_sends_through_another(gated: str) -> None:
+    """Adapters tell by the task that they run in whether they are cancelled."""
+
+    async def clean_up() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await bus.send(numbers, 2)
+
+    async with unimsg.connect(url=gated) as bus:
+        await bus.send(numbers, 0)
+        await bus.send(numbers, 1)
+        cancelled = asyncio.create_task(clean_up())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        assert Gated.given[-1][0] == [2]
+        assert Gated.given[-1][1] is not cancelled
+
+
+async def test_the_end_of_the_block_waits_for_it(gated: str) -> None:
+    async with unimsg.connect(url=gated) as bus:
+        await bus.send(numbers, 0)
+        Gated.gate.clear()
+        send = asyncio.create_task(bus.send(numbers, 1))
+        await until(lambda: len(Gated.given) == 2, "the message alone")
+        asyncio.get_running_loop().call_later(0.1, Gated.gate.set)
+    assert send.done()
+    await send
+    assert MemoryBroker.current().queues["bus.numbers"].waiting == 2
+
+
 # -- pipelines
 
 
@@ -450,6 +536,21 @@ async def test_a_pipeline_whose_channel_cannot_be_made_fails_each_send_and_hangs
                 *(pipeline.send(numbers, number) for number in range(5)), return_exceptions=True
             )
         assert [type(result) for result in results] == [TopologyError] * 5
+
+
+async def test_a_sender_that_waits_for_room_when_the_bus_closes_is_told_so(gated: str) -> None:
+    async with unimsg.connect(url=gated) as bus:
+        await bus.send(numbers, 0)
+        Gated.gate.clear()
+        pipeline = bus.pipeline(in_flight=1)
+        sender = await pipeline.__aenter__()
+        await sender.send(numbers, 1)
+        waits = asyncio.create_task(sender.send(numbers, 2))
+        await until(lambda: len(Gated.given) == 2, "the first")
+        asyncio.get_running_loop().call_later(0.1, Gated.gate.set)
+    with pytest.raises(BusClosed):
+        await asyncio.wait_for(waits, 3)
+    await asyncio.wait_for(pipeline.__aexit__(None, None, None), 3)
 
 
 async def test_a_window_is_one_message_at_least() -> None:

@@ -103,8 +103,14 @@ def test_channels_are_compared_by_identity_and_shown_by_name() -> None:
     assert (repr(one), repr(Topic("a.x", int))) == ("Queue('a.x')", "Topic('a.x')")
 
 
-@pytest.mark.parametrize("what", ["ttl", "history", "replies", "upgrades"])
+@pytest.mark.parametrize("what", ["history", "replies"])
 def test_what_does_not_exist_yet_is_never_accepted_and_ignored(what: str) -> None:
     more: Any = {what: 5}
     with pytest.raises((TypeError, ConfigurationError), match=what):
         Queue("a.x", int, **more)
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("nan")])
+def test_a_time_to_live_that_makes_no_sense_is_refused(ttl: float) -> None:
+    with pytest.raises(ConfigurationError, match=r"a\.x: ttl must be more than 0 seconds"):
+        Queue("a.x", int, ttl=ttl)

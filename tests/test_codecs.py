@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from unimsg import ConfigurationError, DecodeError, EncodeError, Queue, message
-from unimsg.channel import MAX_RECEIVED_BODY
+from unimsg.channel import MAX_RECEIVED_BODY, UnknownType
 from unimsg.codecs import Binary, Codec, Json, Text
 
 
@@ -490,8 +490,16 @@ def test_a_subclass_does_not_inherit_the_type_of_its_parent() -> None:
     assert channel(Special).encode(Special(number=1))[0] == "orders.place"
 
 
-def test_a_single_body_is_read_whatever_type_its_sender_said() -> None:
-    assert channel(Placed).decode("com.acme.old-name", None, b'{"number":1}') == Placed(number=1)
+@pytest.mark.parametrize("type", [None, "orders.place", "com.acme.old-name", "com.acme.placed.v1"])
+def test_a_single_body_without_a_type_of_its_own_is_read_whatever_type_its_sender_said(type: str | None) -> None:
+    assert channel(int).decode(type, None, b"7") == 7
+
+
+def test_one_with_a_type_is_read_where_its_sender_said_that_or_none_and_another_type_is_another_message() -> None:
+    for type in (None, "com.acme.placed.v1"):
+        assert channel(Placed).decode(type, None, b'{"number":1}') == Placed(number=1)
+    with pytest.raises(UnknownType, match=r"message type 'com\.acme\.old-name' is none of com\.acme\.placed\.v1"):
+        channel(Placed).decode("com.acme.old-name", None, b'{"number":1}')
 
 
 def test_a_member_of_a_union_without_a_type_is_refused_at_the_declaration() -> None:

@@ -11,7 +11,7 @@ from scripted import Scripted, ScriptedReceiver
 from waiting import came, until
 
 import unimsg
-from unimsg import Bus, Context, Queue, Service, Settings
+from unimsg import Bus, Context, Queue, Retry, Service, Settings
 from unimsg.adapter import Adapter, Delivery, Epoch, ReceiverClosed
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -19,12 +19,6 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 numbers = Queue("consumer.numbers", int)
 ordered = Queue("consumer.ordered", int, ordered=True)
 CHANNELS = pytest.mark.parametrize("channel", [numbers, ordered], ids=["unordered", "ordered"])
-
-
-@pytest.fixture(autouse=True)
-def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed message comes again after a twentieth of a second, not after one."""
-    monkeypatch.setattr("unimsg._consumer.FAILED_AGAIN_AFTER", 0.05)
 
 
 @pytest.fixture
@@ -240,11 +234,12 @@ async def test_a_key_never_runs_twice_in_one_process_over_a_lost_connection(url:
 
 
 @CHANNELS
-async def test_a_failed_message_that_waits_is_given_back_when_its_epoch_drains(
-    url: str, channel: Queue[int], monkeypatch: pytest.MonkeyPatch
+async def test_a_failed_message_that_waits_in_here_is_given_back_when_its_epoch_drains(
+    url: str, channel: Queue[int]
 ) -> None:
-    monkeypatch.setattr("unimsg._consumer.FAILED_AGAIN_AFTER", 30)
-    service, epoch, tried = Service("shop"), Epoch(), list[str]()
+    """An ordered one waits for its next attempt, another for room where its copy goes to."""
+    service, epoch, tried = Service("shop", retry=Retry(30)), Epoch(), list[str]()
+    Scripted.refuses = True
 
     @service.handler(channel)
     async def handle(body: int, context: Context) -> None:
@@ -255,17 +250,18 @@ async def test_a_failed_message_that_waits_is_given_back_when_its_epoch_drains(
     async with unimsg.connect(service, url=url):
         the_receiver().give("1", "2" if channel.ordered else "1b", epoch=epoch, key="a")
         await until(lambda: tried, "the failure")
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        assert the_receiver().acked in ([], ["1b"])
         epoch.drain()
         await until(lambda: "1" in the_receiver().released, "given back, at once and not after 30 seconds")
+        assert "1" not in the_receiver().acked
         the_receiver().give("1", epoch=Epoch(), key="a")
         await until(lambda: "1" in the_receiver().acked, "handled in its next epoch")
     all_right()
 
 
-async def test_so_is_one_without_a_key_on_an_ordered_channel(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unimsg._consumer.FAILED_AGAIN_AFTER", 30)
-    service, epoch, tried = Service("shop"), Epoch(), list[str]()
+async def test_so_is_one_without_a_key_on_an_ordered_channel(url: str) -> None:
+    service, epoch, tried = Service("shop", retry=Retry(30)), Epoch(), list[str]()
 
     @service.handler(ordered)
     async def handle(body: int, context: Context) -> None:

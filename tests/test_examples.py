@@ -26,10 +26,12 @@ from unimsg.keys import partition_of
 COMMAND = (sys.executable, "-W", "error", "-m", "examples.food_delivery")
 PARTITIONS = 8
 
-ORDERS = Counter({"orders accepted": 4, "orders refused": 1})
-KITCHEN = Counter({"kitchen cooked": 3, "kitchen impossible": 1})
-BILLING = Counter({"billing charged": 4, "billing refunded": 1})
-CUSTOMERS = Counter({"customers enjoyed": 3, "customers stays": 2})
+ORDERS = Counter({"orders accepted": 5, "orders refused": 1})
+KITCHEN = Counter({"kitchen cooked": 3, "kitchen impossible": 1, "kitchen delayed": 3})
+RESCUED = Counter({"kitchen cooked": 1})
+BILLING = Counter({"billing charged": 5, "billing refunded": 1})
+CUSTOMERS = Counter({"customers enjoyed": 4, "customers stays": 2})
+ALL = ORDERS + KITCHEN + RESCUED + BILLING + CUSTOMERS
 
 
 def happened(lines: list[str]) -> Counter[str]:
@@ -54,7 +56,9 @@ def check(ran: subprocess.CompletedProcess[str]) -> None:
     """All orders came to their end, and nobody complained."""
     assert complaints(ran.stderr) == []
     assert ran.returncode == 0
-    assert happened(ran.stdout.splitlines()) == ORDERS + KITCHEN + BILLING + CUSTOMERS
+    lines = ran.stdout.splitlines()
+    assert happened(lines) == ALL
+    assert "operator  redrove 1" in lines
 
 
 def run(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,9 +69,11 @@ def run(environment: Mapping[str, str], *arguments: str) -> subprocess.Completed
 def test_it_runs_in_memory_where_nothing_is_configured(nothing_configured: dict[str, str]) -> None:
     ran = run(nothing_configured)
     assert ran.returncode == 0, ran.stderr
-    assert happened(ran.stdout.splitlines()) == ORDERS + KITCHEN + BILLING + CUSTOMERS
-    assert "billing   closed with €51.00" in ran.stdout.splitlines()
-    assert re.fullmatch(r"no broker is configured: .*UNIMSG_URL.*\n", ran.stderr)
+    lines = ran.stdout.splitlines()
+    assert happened(lines) == ALL
+    assert "billing   closed with €62.00" in lines
+    assert re.fullmatch(r"log       no broker is configured: .*UNIMSG_URL.*", lines[0])
+    assert ran.stderr == ""
 
 
 def test_processes_need_a_broker_to_meet_at(nothing_configured: dict[str, str]) -> None:
@@ -97,6 +103,7 @@ def addresses(prefix: str) -> Iterator[Address]:
     """Everything that the example makes, subscriptions before their topics."""
     yield Address(f"{prefix}food.place-order", Kind.QUEUE, partitions=PARTITIONS)
     yield Address(f"{prefix}food.refund-order", Kind.QUEUE)
+    yield Address(f"{prefix}food.deliver-goods", Kind.QUEUE)
     for name, partitions in (("food.order-placed", 0), ("food.order-updates", PARTITIONS)):
         for subscription in ("kitchen", "billing") if not partitions else ("customers",):
             yield Address(f"{prefix}{name}", Kind.TOPIC, subscription, partitions)
@@ -122,7 +129,10 @@ async def test_its_broker_can_be_set_in_the_file(
 async def test_its_broker_can_be_set_by_argument(
     harness: Harness, prefix: str, nothing_configured: dict[str, str]
 ) -> None:
-    program = "import asyncio, sys, examples.food_delivery.__main__ as m; asyncio.run(m.everything(url=sys.argv[1]))"
+    program = (
+        "import asyncio, sys, examples.food_delivery.__main__ as m; "
+        "m.show_log(); asyncio.run(m.everything(url=sys.argv[1]))"
+    )
     ran = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", program, url_with_password(harness)],
@@ -141,10 +151,15 @@ async def test_its_services_run_as_processes(harness: Harness, prefix: str, noth
     environment = {**nothing_configured, "UNIMSG_URL": url_with_password(harness), "UNIMSG_PREFIX": prefix}
     async with services(environment) as running:
         await exist(harness, [address for address in addresses(prefix) if "updates" not in address.channel])
-        placed = await asyncio.to_thread(run, environment, "place", "5")
+        placed = await asyncio.to_thread(run, environment, "place", "6")
         assert (complaints(placed.stderr), placed.returncode) == ([], 0)
         for service, expected in zip(running, (ORDERS, KITCHEN, BILLING), strict=True):
             await service.did(expected, harness.recovery)
+
+        rescued = await asyncio.to_thread(run, environment, "rescue")
+        assert (complaints(rescued.stderr), rescued.returncode) == ([], 0)
+        assert rescued.stdout.splitlines()[-1] == "operator  redrove 1"
+        await running[1].did(KITCHEN + RESCUED, harness.recovery)
 
         await plain_client(harness).put(foreign_order(harness, prefix))
         for service, verb in zip(running, ("accepted", "cooked", "charged"), strict=True):
@@ -153,7 +168,7 @@ async def test_its_services_run_as_processes(harness: Harness, prefix: str, noth
                 f"the order of a foreign program is {verb}",
                 within=harness.recovery,
             )
-    assert "billing   closed with €63.50" in running[2].lines
+    assert "billing   closed with €74.50" in running[2].lines
 
 
 def foreign_order(harness: Harness, prefix: str) -> Message:

@@ -1,5 +1,8 @@
 """What the Kafka adapter commits: nothing that is open is ever skipped, nothing that is done comes again."""
 
+import random
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from unimsg_kafka.offsets import METADATA_LIMIT, Run, Watermark, done_above, log_of, written
@@ -63,6 +66,23 @@ def test_the_metadata_always_fits_and_says_nothing_wrong(count: int, start: int)
     assert at == start
     for run in done_above(at, metadata):
         assert not any(offset in mark.open for offset in range(run.start, run.end))
+
+
+@pytest.mark.parametrize("share_done", [0.1, 1 / 3, 0.5, 0.9])
+def test_ten_thousand_offsets_done_by_chance_fit(share_done: float) -> None:
+    """As after a redrive of what was chosen from the middle of many dead letters."""
+    mark, chance = Watermark("x" * 22, 10**6), random.Random(1)
+    offsets = range(10**6, 10**6 + 10_000)
+    assert all(mark.arrived(offset) for offset in offsets)
+    for offset in offsets[1:]:
+        if chance.random() < share_done:
+            mark.done(offset)
+
+    at, metadata = committed(mark)
+    again = Watermark("x" * 22, at, done_above(at, metadata))
+
+    assert len(metadata) <= METADATA_LIMIT
+    assert [offset for offset in offsets if again.arrived(offset)] == list(mark.open)
 
 
 def test_a_long_distance_behind_one_open_message_stays_a_short_text() -> None:

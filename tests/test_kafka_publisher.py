@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition  # type: ignore[import-untyped]  # aiokafka has no py.typed
-from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator  # type: ignore[import-untyped]
+from aiokafka.producer.message_accumulator import MessageAccumulator  # type: ignore[import-untyped]
 from unimsg_kafka import lane
 from unimsg_kafka.publisher import Publisher
 from unimsg_kafka.topics import Topic
@@ -26,6 +26,8 @@ class Producer:
 
     def __init__(self) -> None:
         self._message_accumulator = MessageAccumulator(None, 1 << 20, 0, 30.0)
+        self.known: set[int] | None = {0}
+        self.client = SimpleNamespace(cluster=SimpleNamespace(partitions_for_topic=lambda _topic: self.known))
 
     async def start(self) -> None: ...
 
@@ -33,9 +35,6 @@ class Producer:
 
     async def partitions_for(self, _topic: str) -> set[int]:
         return {0}
-
-    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> object:
-        return await self._message_accumulator.add_batch(batch, TopicPartition(topic, partition), 30.0)
 
     @property
     def waiting(self) -> int:
@@ -108,6 +107,38 @@ async def test_one_broker_that_does_not_know_the_topic_proves_nothing(cluster: C
     cluster.looks = [lambda: None]
     await until(lambda: cluster.looked > looked + 2, "more looks")
     assert not sending.done()
+    cluster.producer.answers()
+    assert await sending == [None]
+
+
+async def test_the_next_batch_goes_out_as_soon_as_the_one_before_is_answered(cluster: Cluster) -> None:
+    sends = [cluster.send(), cluster.send()]
+    await until(lambda: cluster.producer.waiting, "a batch")
+    third = cluster.send()
+    await asyncio.sleep(0)
+    assert cluster.producer.waiting == 1
+    cluster.producer.answers()
+    assert cluster.producer.waiting == 1, "the third, in the same turn of the event loop"
+    cluster.producer.answers()
+    assert await asyncio.gather(*sends, third) == [[None]] * 3
+
+
+async def test_a_producer_that_has_not_heard_of_the_topic_gets_it_later(cluster: Cluster) -> None:
+    cluster.producer.known = None
+    sending = cluster.send()
+    await until(lambda: cluster.looked > 1, "a second look")
+    cluster.producer.known = {0}
+    await until(lambda: cluster.producer.waiting, "a batch")
+    cluster.producer.answers()
+    assert await sending == [None]
+
+
+async def test_one_that_knows_too_few_partitions_is_replaced(cluster: Cluster) -> None:
+    cluster.producer.known = set()
+    sending = cluster.send()
+    await until(lambda: cluster.publisher.producer is not None, "the first")
+    cluster.producer = Producer()
+    await until(lambda: cluster.producer.waiting, "a batch in the second")
     cluster.producer.answers()
     assert await sending == [None]
 

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "unimsg"
 ADAPTERS = ["unimsg_rabbitmq", "unimsg_kafka", "unimsg_pubsub"]
 CLIENTS = ["aio_pika", "aiormq", "pamqp", "aiokafka", "google", "grpc"]
+FORMATS = {"google.protobuf": "_protobuf", "fastavro": "_avro", "lxml": "_xml", "pydantic_xml": "_xml"}
+"""The libraries of the optional codecs, each imported by the one module of its codec."""
 FOR_ADAPTERS = {"adapter", "errors", "options", "mailbox", "backoff", "keys", "network"}
 
 
@@ -56,8 +58,18 @@ def is_within(name: str, package: str) -> bool:
 
 def test_the_core_imports_no_adapter_no_contracts_and_no_client() -> None:
     forbidden = [*ADAPTERS, "unimsg_contracts", *CLIENTS]
-    wrong = [found for found in imports_of(CORE) if any(is_within(found.name, name) for name in forbidden)]
+    wrong = [
+        found
+        for found in imports_of(CORE)
+        if any(is_within(found.name, name) for name in forbidden) and not is_within(found.name, "google.protobuf")
+    ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("library", FORMATS)
+def test_only_its_codec_imports_the_library_of_a_format(library: str) -> None:
+    importers = {found.where.partition(":")[0] for found in imports_of(CORE) if is_within(found.name, library)}
+    assert importers == {f"unimsg/{FORMATS[library]}.py"}
 
 
 @pytest.mark.parametrize("package", ADAPTERS)
@@ -131,14 +143,25 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_importing_unimsg_loads_no_client_and_no_slow_package() -> None:
-    slow = [*CLIENTS, *ADAPTERS, "pydantic_settings", "unimsg_contracts", "pytest", "testcontainers"]
+    slow = [
+        *CLIENTS,
+        *ADAPTERS,
+        "fastavro",
+        "lxml",
+        "pydantic_xml",
+        "pydantic_settings",
+        "unimsg_contracts",
+        "pytest",
+        "testcontainers",
+    ]
     loaded = loaded_after("import unimsg")
     assert sorted(name for name in loaded if name.split(".")[0] in slow) == []
 
 
-def test_a_json_channel_and_the_settings_load_no_client() -> None:
+def test_a_json_channel_and_the_settings_load_no_client_and_no_other_codec() -> None:
     loaded = loaded_after("import unimsg; unimsg.Queue('orders.place', list[int]); unimsg.Settings(url='memory://')")
-    assert sorted(name for name in loaded if name.split(".")[0] in CLIENTS + ADAPTERS) == []
+    unwanted = [*CLIENTS, *ADAPTERS, "fastavro", "lxml", "pydantic_xml"]
+    assert sorted(name for name in loaded if name.split(".")[0] in unwanted) == []
 
 
 def test_a_program_in_memory_loads_no_client() -> None:

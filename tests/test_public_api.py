@@ -12,6 +12,10 @@ DOCUMENTED = {
     *("Queue", "Topic", "message", "Message"),
     # sending, handling, running
     *("Sender", "Bus", "connect", "run", "Service", "Context"),
+    # what becomes of a message that fails
+    *("Retry", "RetryAfter", "Reject", "DeadLetter"),
+    # and of one that comes twice
+    *("Store", "MemoryStore"),
     # ports and configuration
     *("Codec", "Settings", "Health"),
 }
@@ -61,7 +65,7 @@ def test_a_public_name_exists_and_has_a_docstring(name: str) -> None:
 @pytest.mark.parametrize(
     ("owner", "verb"),
     [
-        *((unimsg.Bus, verb) for verb in ("send", "publish", "pipeline", "health")),
+        *((unimsg.Bus, verb) for verb in ("send", "publish", "pipeline", "health", "dead_letters", "redrive")),
         *((unimsg.Sender, verb) for verb in ("send", "publish")),
         *((unimsg.Context, verb) for verb in ("message", "lost")),
         (unimsg.Service, "handler"),

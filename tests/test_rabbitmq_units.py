@@ -4,10 +4,12 @@ import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import aiormq
 import pytest
 from pamqp.commands import Basic
+from pamqp.common import FieldTable
 from pydantic import SecretStr
 from unimsg_rabbitmq import RabbitOptions, errors
 from unimsg_rabbitmq.options import Server
@@ -15,6 +17,7 @@ from unimsg_rabbitmq.topology import arguments_of, options_of, queues_of
 from unimsg_rabbitmq.wire import deliveries_before, properties_of, wire_of
 
 from unimsg.adapter import Address, Kind, Wanted, Wire
+from unimsg.dead_letters import read, without_record
 from unimsg.errors import AuthenticationError, CapabilityError, ConfigurationError, PermissionDenied, TopologyError
 
 SECRET = "hunter2"
@@ -92,9 +95,8 @@ def test_a_dead_letter_queue_is_the_same_however_it_is_declared() -> None:
 
 
 def test_needs_that_are_not_met() -> None:
-    for wanted in (Wanted(history=timedelta(days=1)), Wanted(start=datetime.now(UTC))):
-        with pytest.raises(CapabilityError, match=QUEUE.channel):
-            options_of(QUEUE, wanted)
+    with pytest.raises(CapabilityError, match=QUEUE.channel):
+        options_of(QUEUE, Wanted(history=timedelta(days=100_000)))
 
 
 def test_a_message_goes_there_and_back() -> None:
@@ -155,6 +157,65 @@ def test_a_message_without_an_id_gets_one() -> None:
     first, second = wire_of(Basic.Properties(), b""), wire_of(Basic.Properties(), b"")
     assert first.id != second.id
     assert wire_of(Basic.Properties(headers={"cloudEvents:id": 42}), b"").id == "42"
+
+
+def death(queue: str, reason: str) -> FieldTable:
+    when = datetime(2026, 11, 24, 8, 0, 1, tzinfo=UTC)
+    return {"count": 1, "queue": queue, "reason": reason, "time": when, "exchange": "", "routing-keys": [queue]}
+
+
+def test_a_message_that_rabbitmq_gave_up_is_a_dead_letter() -> None:
+    headers: FieldTable = {
+        "tenant": "acme",
+        "unimsg-attempt": "2",
+        "x-death": [death("t..billing..p3", "delivery_limit"), death("t..billing..retry.1s", "expired")],
+        "x-first-death-reason": "expired",
+        "x-delivery-count": 5,
+    }
+    wire = wire_of(Basic.Properties(message_id="native", headers=headers), b"")
+    assert wire == Wire(
+        "native",
+        b"",
+        {
+            "tenant": "acme",
+            "unimsg-attempt": "2",
+            "unimsg-dead-reason": "delivery-limit",
+            "unimsg-dead-attempts": "0",
+            "unimsg-dead-origin": "t/billing",
+            "unimsg-dead-last-failed": "2026-11-24T08:00:01+00:00",
+        },
+    )
+    letter = read(wire, "cloudEvents:", "t")
+    assert (letter.reason, letter.attempts, letter.origin) == ("delivery-limit", 0, "t/billing")
+    assert letter.last_failed == datetime(2026, 11, 24, 8, 0, 1, tzinfo=UTC)
+    assert letter.message.headers == {"tenant": "acme"}
+    assert without_record(wire).headers == {"tenant": "acme"}
+
+
+def test_without_an_id_it_is_known_again_among_the_dead_letters() -> None:
+    def seen(count: int, body: bytes = b"x") -> str:
+        headers: FieldTable = {"n": 1, "x-death": [death("q", "delivery_limit")], "x-delivery-count": count}
+        return wire_of(Basic.Properties(headers=headers), body).id
+
+    assert seen(1) == seen(2) != seen(1, b"y")
+
+
+def test_what_came_through_a_delay_queue_is_as_it_was_sent() -> None:
+    wire = Wire("id", b"body", {"content-type": "text/plain", "user": "ü"}, "key")
+    properties = properties_of(wire)
+    properties.headers = {
+        **(properties.headers or {}),
+        "x-death": [death("q..retry.1s", "expired"), death("q", "delivery_limit")],
+        "x-last-death-reason": "expired",
+        "x-delivery-count": 1,
+    }
+    assert wire_of(properties, b"body") == wire
+
+
+@pytest.mark.parametrize("deaths", [[], "text", [7], [{}], [{"reason": "delivery_limit"}]])
+def test_odd_deaths_stop_nothing(deaths: Any) -> None:
+    """Any: whatever another program wrote."""
+    assert wire_of(Basic.Properties(message_id="native", headers={"x-death": deaths}), b"").id == "native"
 
 
 def test_redeliveries_are_counted_as_far_as_the_queue_does() -> None:

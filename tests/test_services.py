@@ -147,10 +147,17 @@ def test_a_count_or_time_that_makes_no_sense_is_refused(more: dict[str, Any]) ->
         declare(takes_body, **more)
 
 
-@pytest.mark.parametrize("what", ["retry", "store", "replay"])
+@pytest.mark.parametrize("what", ["replay"])
 def test_what_does_not_exist_yet_is_never_accepted_and_ignored(what: str) -> None:
     with pytest.raises((TypeError, ConfigurationError), match=what):
         declare(takes_body, orders, **{what: 5})
+
+
+@pytest.mark.parametrize("store", [5, "memory", object(), unimsg.MemoryStore])
+def test_a_store_is_one(store: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"shop\.orders: store must be a Store, not "):
+        declare(takes_body, store=store)
+    declare(takes_body, store=unimsg.MemoryStore())
 
 
 def test_a_queue_has_no_subscriptions() -> None:

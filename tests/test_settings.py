@@ -348,7 +348,10 @@ def test_a_wrong_key_or_value_of_a_variable_is_named_and_not_shown(
         ('topolgy = "off"', "topolgy: unknown option; did you mean topology?"),
         ('[broker.default]\nurl = "memory://"', "broker: unknown option; did you mean brokers?"),
         ('[handlers."a.b"]\nconcurency = 5', "handlers.a.b.concurency: unknown option; did you mean concurrency?"),
-        ('[handlers."a.b"]\nretry = [1]', "handlers.a.b.retry: unknown option; known: concurrency, prefetch, timeout"),
+        (
+            '[handlers."a.b"]\nstore = 1',
+            "handlers.a.b.store: unknown option; known: concurrency, prefetch, retry, timeout",
+        ),
         ('[channels."a.b"]\nbrokr = "x"', "channels.a.b: brokr is unknown; did you mean broker?"),
         ("[brokers.x]\nheartbeat = 5", "brokers.x.url: Field required"),
         ('topology = "maybe"', "topology: Input should be 'create', 'verify' or 'off'"),

@@ -36,6 +36,11 @@ def handling(channel: Queue[int] | Topic[int], got: list[int]) -> Service[None]:
     return service
 
 
+async def make_dead(name: str) -> None:
+    """The dead-letter queue of a queue or subscription."""
+    await make(f"{name}..dead", Kind.QUEUE)
+
+
 async def make(channel: str, kind: Kind, subscription: str | None = None, partitions: int = 0) -> None:
     await MemoryAdapter().ensure(Address(channel, kind, subscription, partitions), Wanted(), timeout=1)
 
@@ -66,7 +71,11 @@ async def test_a_channel_is_made_once_in_a_process() -> None:
                 await bus.publish(events, number)
     finally:
         registry.register("tea", None)
-    assert [address.name for address, _ in Tea.ensured] == ["topology.numbers", "topology.events"]
+    assert [address.name for address, _ in Tea.ensured] == [
+        "topology.numbers",
+        "topology.numbers..dead",
+        "topology.events",
+    ]
 
 
 async def test_a_channel_that_is_there_and_differs_is_an_error_that_says_how() -> None:
@@ -94,11 +103,22 @@ async def test_verify_finds_a_missing_channel_of_a_handler_at_the_start_and_make
     channel: Queue[int] | Topic[int], says: str
 ) -> None:
     entered = False
+    await make_dead("topology.numbers")
+    await make_dead("topology.events..shop")
     with pytest.raises(TopologyError, match=says):
         async with unimsg.connect(handling(channel, []), settings=under("verify")):
             entered = True
     assert not entered
-    assert (MemoryBroker.current().queues, MemoryBroker.current().topics) == ({}, {})
+    assert [name for name in MemoryBroker.current().queues if not name.endswith("..dead")] == []
+    assert MemoryBroker.current().topics == {}
+
+
+async def test_verify_finds_a_missing_dead_letter_queue_of_a_handler_at_the_start() -> None:
+    await make("topology.numbers", Kind.QUEUE)
+    with pytest.raises(TopologyError, match=r"\+ queue topology\.numbers\.\.dead: missing"):
+        async with unimsg.connect(handling(numbers, []), settings=under("verify")):
+            pass
+    assert list(MemoryBroker.current().queues) == ["topology.numbers"]
 
 
 async def test_verify_finds_a_missing_channel_of_a_sender_at_its_first_send() -> None:
@@ -115,6 +135,7 @@ async def test_verify_finds_a_missing_channel_of_a_sender_at_its_first_send() ->
 
 async def test_verify_finds_a_channel_that_differs() -> None:
     await make("topology.ordered", Kind.QUEUE, partitions=3)
+    await make_dead("topology.ordered")
     channel = Queue("topology.ordered", int, ordered=True)
     with pytest.raises(TopologyError, match=r"~ queue topology\.ordered partitions: 3, wanted 8"):
         async with unimsg.connect(handling(channel, []), settings=under("verify")):
@@ -127,6 +148,7 @@ async def test_verify_finds_a_channel_that_differs() -> None:
 async def test_verify_is_content_with_what_is_there() -> None:
     got: list[int] = []
     await make("topology.events", Kind.TOPIC, "shop")
+    await make_dead("topology.events..shop")
     async with unimsg.connect(handling(events, got), settings=under("verify")) as bus:
         await bus.publish(events, 1)
         await came(got, [1])
@@ -135,6 +157,7 @@ async def test_verify_is_content_with_what_is_there() -> None:
 async def test_one_missing_channel_stops_all_handlers() -> None:
     got: list[int] = []
     await make("topology.numbers", Kind.QUEUE)
+    await make_dead("topology.numbers")
     async with unimsg.connect(settings=under("verify")) as client:
         await client.send(numbers, 1)
     service = handling(numbers, got)
@@ -154,6 +177,7 @@ async def print_it(body: int) -> None:
 
 async def test_health_tells_of_a_channel_that_was_deleted_until_it_is_there_again() -> None:
     await make("topology.numbers", Kind.QUEUE)
+    await make_dead("topology.numbers")
     async with unimsg.connect(handling(numbers, []), settings=under("verify")) as bus:
         assert (await bus.health()).ready
         MemoryBroker.current().delete("topology.numbers")

@@ -9,6 +9,7 @@ from unimsg.bus import Bus
 from unimsg.channel import Queue, Topic, message
 from unimsg.codecs import Codec
 from unimsg.context import Context
+from unimsg.dead_letters import DeadLetter
 from unimsg.errors import (
     AuthenticationError,
     BusClosed,
@@ -31,7 +32,9 @@ from unimsg.errors import (
     Unroutable,
 )
 from unimsg.health import Health
+from unimsg.retry import Reject, Retry, RetryAfter
 from unimsg.service import Service
+from unimsg.store import MemoryStore, Store
 
 if TYPE_CHECKING:
     from unimsg.config import Settings
@@ -45,9 +48,11 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "Context",
+    "DeadLetter",
     "DecodeError",
     "EncodeError",
     "Health",
+    "MemoryStore",
     "Message",
     "MessageTooLarge",
     "PermissionDenied",
@@ -57,11 +62,15 @@ __all__ = [
     "PublishUnconfirmed",
     "Queue",
     "Refused",
+    "Reject",
     "RemoteError",
     "RequestTimeout",
+    "Retry",
+    "RetryAfter",
     "Sender",
     "Service",
     "Settings",
+    "Store",
     "Topic",
     "TopologyError",
     "UnimsgError",

@@ -9,15 +9,14 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import Brokers
-from unimsg._consumer import Consumer
-from unimsg._handling import Attempt
-from unimsg._routes import Route, Routes
+from unimsg._routes import Routes
 from unimsg._suggestion import suggestion
 from unimsg.bus import Bus
 from unimsg.health import Health, examine
 from unimsg.service import Handler, Service, refuse_second
 
 if TYPE_CHECKING:
+    from unimsg._consumer import Consumer
     from unimsg.config import Settings
 
 log = logging.getLogger("unimsg")
@@ -145,13 +144,27 @@ class _Runtime:
         for service in self._services:
             if service.lifespan is not None:
                 states[id(service)] = await stack.enter_async_context(service.lifespan(self.bus(service.name)))
-        self._consumers = [
-            self._consumer(service, handler, states.get(id(service))) for service, handler in self._handlers
-        ]
+        if self._handlers:
+            from unimsg._assembly import consumer_of  # not above: who only sends needs none of it
+
+            self._consumers = [
+                consumer_of(
+                    service,
+                    handler,
+                    self._routes.get(handler.channel),
+                    self._settings.handler(handler.source),
+                    self.bus(service.name),
+                    states.get(id(service)),
+                )
+                for service, handler in self._handlers
+            ]
         await _all(consumer.start() for consumer in self._consumers)
+        for _, handler in self._handlers:
+            self._routes.get(handler.channel).delays.forward()
 
     async def drain(self) -> None:
         self._draining = True
+        await _all(route.delays.stop() for route in self._routes)
         await _all(consumer.stop() for consumer in self._consumers)
 
     async def aclose(self) -> None:
@@ -159,24 +172,9 @@ class _Runtime:
         self._closed = True
         with contextlib.suppress(TimeoutError):  # each message that waits has a deadline of its own, and its error
             async with asyncio.timeout(CLOSE_TIMEOUT):
+                await _all(route.delays.aclose() for route in self._routes)
                 await _all(route.publisher.aclose() for route in self._routes)
         await self._brokers.aclose(CLOSE_TIMEOUT)
-
-    def _consumer(self, service: Service[Any], handler: Handler, state: object) -> Consumer:
-        route: Route = self._routes.get(handler.channel)
-        configured = self._settings.handler(handler.source)
-        concurrency = configured.concurrency or handler.concurrency
-        return Consumer(
-            handler.source,
-            route.broker,
-            route.subscription(handler.subscription),
-            route.wanted,
-            Attempt(handler, route, self.bus(service.name), state, service.around, concurrency=concurrency),
-            concurrency=concurrency,
-            prefetch=configured.prefetch or max(2 * concurrency, 20),
-            timeout=configured.timeout or handler.timeout,
-            grace=service.grace,
-        )
 
     def _examine(self) -> Health:
         return examine(self._brokers, self._consumers, durable=self._durable, draining=self._draining)

@@ -1,38 +1,42 @@
-"""Receiver → lanes → handler → settlement, for one handler; and its orderly end."""
+"""Intake → lanes → handler → settlement, for one handler; what fails waits or is a dead letter; and its orderly end."""
 
 import asyncio
 import logging
-from collections import OrderedDict
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Literal
 
 from unimsg._brokers import Broker
-from unimsg._handling import Attempt, StillRunning
+from unimsg._copies import Copies, Copy
+from unimsg._failures import Failures
+from unimsg._handling import Attempt, StillRunning, Undecodable
+from unimsg._intake import Intake
 from unimsg._lanes import Lane, Lanes
-from unimsg._message import shown
+from unimsg._message import now, shown
+from unimsg._pace import Pace, is_suspicious
+from unimsg._room import Rooms
 from unimsg._settlements import Settlements
-from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Receiver, ReceiverClosed, Wanted
-from unimsg.backoff import Backoff
-from unimsg.errors import TopologyError, UnimsgError
+from unimsg._waiting import due_of, place_for, retry_room
+from unimsg.adapter import Address, Delivery, Epoch, Receiver, Wanted
+from unimsg.dead_letters import attempt_of, first_failed_of, record, text_of
+from unimsg.retry import Again, Dead, Reject, Retry, decide
 
 log = logging.getLogger("unimsg")
 
-FAILED_AGAIN_AFTER = 1.0
-"""Seconds until a message whose handler failed is handled again. It is not acknowledged in between."""
-OPEN_TIMEOUT = 30.0
-"""Seconds for making the channel and the receiver."""
+CANCELLED_AGAIN_AFTER = 1.0
+"""Seconds until a message whose task others cancelled is handled again."""
 CANCELLED_WITHIN = 5.0
 """Seconds that a cancelled handler gets to clean up at shutdown."""
-REMEMBERED_FAILURES = 1000
 
 Work = tuple[Delivery, Receiver]
 Cause = Literal["timeout", "stop"]
 
 
 @dataclass(slots=True, eq=False)
-class _Worker:
+class Worker:
     """A task that handles one message after the other, as long as there are any."""
 
     task: asyncio.Task[None] | None = None
@@ -41,15 +45,19 @@ class _Worker:
     cause: Cause | None = None
     """Why we cancelled it, None if we did not."""
 
+    def handles(self, epoch: Epoch) -> bool:
+        """Whether it handles something of this epoch."""
+        return self.delivery is not None and self.delivery.epoch is epoch
+
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """The newest failure of a message."""
+class Limits:
+    """Of one handler; times in seconds."""
 
-    count: int
-    error: str
-    when: float
-    """`time.monotonic()`"""
+    concurrency: int
+    prefetch: int
+    timeout: float
+    grace: float
 
 
 class Consumer:
@@ -63,32 +71,56 @@ class Consumer:
         wanted: Wanted,
         attempt: Attempt,
         *,
-        concurrency: int,
-        prefetch: int,
-        timeout: float,
-        grace: float,
+        limits: Limits,
+        retry: Retry,
+        expose_errors: bool,
     ) -> None:
         self.name = name
-        self.failures: OrderedDict[str, Failure] = OrderedDict()
-        self.problem: str | None = None
-        """Why it receives nothing at present."""
-        self._broker = broker
-        self._address = address
-        self._wanted = wanted
-        self._attempt = attempt
-        self._concurrency = concurrency
-        self._prefetch = prefetch
-        self._timeout = timeout
-        self._grace = grace
-        self._lanes: Lanes[Work] = Lanes(concurrency)
+        self.failures = Failures(name)
         self.settlements = Settlements()
-        self._workers: dict[_Worker, None] = {}
+        self.expired = 0
+        """Messages dropped because their time was over."""
+        self._copy_problem: str | None = None
+        self._address = address
+        self._attempt = attempt
+        self._limits = limits
+        self._retry = retry
+        self._expose_errors = expose_errors
+        self._lanes: Lanes[Work] = Lanes(limits.concurrency)
+        # An ordered message waits in its place; others may have to be kept back by the broker.
+        delays = () if address.ordered else tuple(sorted({delay for delay in retry.delays if delay > 0}))
+        self._copies = Copies(broker, address, wanted, delays)
+        if self._copies.native:
+            wanted = replace(wanted, delays=delays)
+        self._intake = Intake(name, broker, address, wanted, self._admit, prefetch=limits.prefetch, grace=limits.grace)
+        self._rooms = Rooms(
+            name, broker, partial(retry_room, address), Wanted(wanted.options), self._left_room, grace=limits.grace
+        )
+        self._first_rooms = self._rooms_for(delays)
+        self._unsent: dict[Delivery, Copy] = {}
+        """Deliveries that were handled, in vain, and whose copy is not confirmed yet."""
+        self._workers: dict[Worker, None] = {}
         self._epochs: set[Epoch] = set()
-        self._receiver: Receiver | None = None
-        self._intake: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._starting = False
+        """Whether more workers start in the next turn of the event loop."""
         self._threads = 0
         """Of `def` handlers that were told to stop, and run on."""
+        self._counted = broker.adapter.capabilities.counts_redeliveries
+        """Whether the broker gives up what it delivered too often."""
+        self._careful = False
+        """Whether one is handled at a time, of any key: one of an ordered channel may be one that kills its process. It
+        cannot be held alone there: RabbitMQ keeps the order of what goes back only for those who take as many as
+        before. But its neighbours get their turn before it, sooner or later."""
+        self._operations = broker.adapter.operations()
+        self._pace = Pace(
+            name,
+            self._intake,
+            limits.prefetch,
+            empty=self._empty,
+            holds=lambda receiver: self._lanes.any(lambda work: work[1] is receiver),
+            go_on=lambda: self._start_workers(),
+        )
         self._stopping = False
 
     @property
@@ -100,96 +132,96 @@ class Consumer:
     @property
     def choked(self) -> bool:
         """Whether failing messages, and those behind them, are all that it may hold: nothing else comes in."""
-        return self._lanes.parked > 0 and self._lanes.held >= self._prefetch
+        return self._lanes.parked > 0 and self._lanes.held >= self._limits.prefetch
+
+    @property
+    def copy_problem(self) -> str | None:
+        """Why the newest copy of a failed message could not be made, None after one that could, or without any left."""
+        return self._copy_problem if self._unsent else None
 
     @property
     def concurrency(self) -> int:
-        return self._concurrency
+        return self._limits.concurrency
 
     @property
     def live(self) -> bool:
         """Whether it still takes messages in; False is a bug of ours or the end."""
-        return self._intake is not None and not self._intake.done()
+        return all(intake.live for intake in self._intakes)
+
+    @property
+    def problem(self) -> str | None:
+        """Why it receives nothing, or not everything, at present."""
+        return next((intake.problem for intake in self._intakes if intake.problem is not None), None)
 
     async def start(self) -> None:
         """Raises: as `Adapter.ensure`."""
-        try:
-            self._receiver = await self._open()
-        except ChannelMissing as error:  # nobody was to make it, or to look
-            raise TopologyError(f'{error}: create it, or run once with topology = "create"') from error
-        self._intake = asyncio.create_task(self._take_in(self._receiver), name=f"unimsg {self.name}")
+        await self._intake.prepare()  # before what belongs to the channel, which may be made like it
+        rooms = [] if self._copies.native else self._first_rooms
+        opened = await asyncio.gather(
+            self._copies.prepare(), *(self._rooms.open(suffix) for suffix in rooms), return_exceptions=True
+        )
+        for error in opened:
+            if error is not None:
+                raise error
+        if self._counted and not self._address.ordered:
+            await self._pace.begin(self._operations)
+        await self._intake.start()  # the last: nothing is taken in that has nowhere to go when it fails
+        if rooms:
+            self._rooms.look()
 
     async def stop(self) -> None:
         """Takes no more in, lets what runs end within the grace period, settles it, and gives the rest back."""
         self._stopping = True
-        if self._intake is not None:
-            self._intake.cancel()
-            await asyncio.wait([self._intake])
-        receiver = self._receiver
-        if receiver is None:
-            return
-        await receiver.stop()
+        await self._pace.stop()
+        await asyncio.gather(self._intake.stop(), self._rooms.stop())
         if not self._address.ordered:  # of an ordered one, a key may still run here: closing gives it back in order
-            for delivery, its_receiver in self._lanes.shed(lambda _: True):
-                self.settlements.add(its_receiver, "release", delivery)
-        await self._finish_workers(self._grace)
+            self._shed(lambda _: True)
+        await self._finish_workers(self._limits.grace)
+        await self._copies.aclose()
         await self.settlements.drain()
-        await receiver.aclose()
+        await asyncio.gather(self._intake.aclose(), self._rooms.aclose())
         if self._watch is not None:
             self._watch.cancel()
         self._attempt.close()
 
+    @property
+    def _intakes(self) -> list[Intake]:
+        return [self._intake, *self._rooms.intakes]
+
+    def _rooms_for(self, delays: Sequence[float]) -> list[str]:
+        """The first always, where anything can come back that way: what is redriven does."""
+        if self._address.ordered and self._address.subscription is None:
+            return []
+        return sorted({"", *(place_for(delay, 0.0).suffix for delay in delays)})
+
     # -- taking in
 
-    async def _open(self) -> Receiver:
-        await self._broker.preparation.prepare(self._address, self._wanted, timeout=OPEN_TIMEOUT)
-        return await self._broker.adapter.receiver(
-            self._address, prefetch=self._prefetch, timeout=OPEN_TIMEOUT, grace=self._grace
-        )
+    def _admit(self, batch: Sequence[Delivery], receiver: Receiver) -> None:
+        for delivery in batch:
+            self._put(delivery, receiver)
+        if self._counted and not self._address.ordered:
+            self._pace.saw(batch)
+        elif self._counted and not self._careful:
+            self._careful = any(is_suspicious(delivery) for delivery in batch)
+        self._start_workers()
 
-    async def _take_in(self, receiver: Receiver) -> None:
-        backoff = Backoff()
-        while True:
-            try:
-                batch = await receiver.receive()
-            except ReceiverClosed:
-                return
-            except ChannelMissing as error:
-                receiver = await self._open_again(receiver, error)
-                continue
-            except Exception as error:  # a bug of an adapter must not end the consumer silently
-                self.problem = f"receiving fails: {type(error).__name__}"
-                log.exception("%s: receiving failed", self.name)
-                await asyncio.sleep(backoff.next())
-                continue
-            self.problem = None
-            backoff.reset()
-            for delivery in batch:
-                self._admit(delivery, receiver)
-            self._start_workers()
+    async def _empty(self) -> None:
+        """Returns when no handler runs, and gives back what waits for one."""
+        while tasks := [worker.task for worker in self._workers if worker.task is not None]:
+            await asyncio.wait(tasks)
+        if not self._address.ordered:
+            self._shed(lambda _: True)
+        await self.settlements.drain()
 
-    async def _open_again(self, old: Receiver, error: ChannelMissing) -> Receiver:
-        """Its channel was deleted: make it again if that is ours to do, else wait until somebody does."""
-        log.error("%s: its channel was deleted: %s", self.name, error)
-        await old.aclose()
-        backoff = Backoff()
-        while True:
-            self._broker.preparation.forget(self._address)
-            try:
-                self._receiver = await self._open()
-            except (UnimsgError, TimeoutError) as again:
-                self.problem = f"its channel was deleted, and opening it again fails: {again}"
-                log.warning("%s: %s", self.name, self.problem)
-                await asyncio.sleep(backoff.next())
-            except Exception as again:  # a bug of an adapter must not end the consumer silently
-                self.problem = f"its channel was deleted, and opening it again fails: {type(again).__name__}"
-                log.exception("%s: opening its channel again failed", self.name)
-                await asyncio.sleep(backoff.next())
-            else:
-                self.problem = None
-                return self._receiver
+    def _left_room(self, delivery: Delivery, receiver: Receiver) -> None:
+        """Its time in a room has passed."""
+        due = due_of(delivery.wire)
+        if due > time.time():
+            self._unsent[delivery] = self._copies.onward(delivery.wire, due)
+        self._put(delivery, receiver)
+        self._start_workers()
 
-    def _admit(self, delivery: Delivery, receiver: Receiver) -> None:
+    def _put(self, delivery: Delivery, receiver: Receiver) -> None:
         if delivery.epoch not in self._epochs:
             self._epochs.add(delivery.epoch)
             delivery.epoch.on_drain(partial(self._drained, delivery.epoch))  # a lambda would keep this delivery
@@ -200,80 +232,129 @@ class Consumer:
         """Called when an epoch ends or is about to: nothing of it is started any more; what runs may end, and if the
         connection still lives, within the grace period."""
         self._epochs.discard(epoch)
-        for delivery, receiver in self._lanes.shed(lambda work: work[0].epoch is epoch):
-            self.settlements.add(receiver, "release", delivery)
+        self._shed(lambda work: work[0].epoch is epoch)
         self._start_workers()
         if not epoch.over:
-            asyncio.get_running_loop().call_later(self._grace, self._cancel_late, epoch)
+            asyncio.get_running_loop().call_later(self._limits.grace, self._cancel_late, epoch)
+
+    def _shed(self, unwanted: Callable[[Work], bool]) -> None:
+        """Gives back what does not run."""
+        for delivery, receiver in self._lanes.shed(unwanted):
+            self._unsent.pop(delivery, None)
+            self.settlements.add(receiver, "release", delivery)
 
     def _cancel_late(self, epoch: Epoch) -> None:
         for worker in self._workers:
-            if worker.delivery is not None and worker.delivery.epoch is epoch:
+            if worker.handles(epoch):
                 self._cancel(worker, "stop")
 
     # -- handling
 
     def _start_workers(self) -> None:
-        while not self._stopping and (lane := self._lanes.start()) is not None:
-            worker = _Worker()
+        if not self._starting:
+            self._start_some()
+
+    def _start_some(self) -> None:
+        """One worker, or as many as there are: one whose handler does not wait takes all the rest by itself, and a task
+        for each message would cost as much as handling it. Those that are still there a turn later wait."""
+        for _ in range(max(1, len(self._workers))):
+            if (self._careful and self._workers) or (lane := self._next()) is None:
+                break
+            worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers[worker] = None
+        self._starting = not (self._stopping or self._pace.paused or self._careful) and self._lanes.can_start
+        if self._starting:
+            asyncio.get_running_loop().call_soon(self._start_some)
         if self._workers and self._watch is None:
             self._watch_deadlines()
 
-    async def _work(self, worker: _Worker, lane: Lane[Work] | None) -> None:
+    def _next(self) -> Lane[Work] | None:
+        """A lane whose head may be handled now."""
+        if self._stopping or self._pace.paused:
+            return None
+        if self._careful and not self._lanes.held:
+            self._careful = False
+        if self._careful:
+            self._lanes.shuffle()
+        return self._lanes.start()
+
+    async def _work(self, worker: Worker, lane: Lane[Work] | None) -> None:
         try:
             while lane is not None:
                 await self._handle(worker, lane)
-                lane = None if self._stopping else self._lanes.start()
+                lane = self._next()
         finally:
             del self._workers[worker]
 
-    async def _handle(self, worker: _Worker, lane: Lane[Work]) -> None:
+    async def _handle(self, worker: Worker, lane: Lane[Work]) -> None:
         delivery, _ = lane.head
         if delivery.epoch.draining:
             self._settle(lane, "release")
             return
-        worker.delivery, worker.deadline = delivery, monotonic() + self._timeout
+        if delivery not in self._unsent:
+            if self._attempt.is_too_late(delivery):
+                self._drop(lane)
+                return
+            await self._try(worker, lane)
+        if delivery in self._unsent:
+            await self._send_copy(worker, lane)
+
+    async def _try(self, worker: Worker, lane: Lane[Work]) -> None:
+        """One attempt. It leaves the lane settled, parked, or with a copy to send."""
+        delivery, _ = lane.head
+        number = attempt_of(delivery.wire) + lane.tries
+        worker.delivery, worker.deadline = delivery, monotonic() + self._limits.timeout
         try:
-            await self._attempt.run(delivery)
+            await self._attempt.run(delivery, number, last=number >= self._retry.attempts)
         except StillRunning as running:
-            if _is_ended(worker):
+            if is_ended(worker):
                 raise asyncio.CancelledError from None
             self._hold(lane, running, worker.cause or "timeout")  # a timeout of an `around`, if not of ours
         except asyncio.CancelledError:
-            if _is_ended(worker):
+            if is_ended(worker):
                 # By the loop's end or by its own handler, nobody can tell: the slot is free, the message unsettled.
                 log.warning("%s: message %s: its task was cancelled by others", self.name, shown(delivery.wire.id))
-                self._try_again(lane)
+                self._wait_in_place(lane, CANCELLED_AGAIN_AFTER)
                 raise
             if worker.cause == "stop":
                 self._give_back(lane)
             elif worker.cause == "timeout":
-                self._failed_now(lane, self._late())
+                self._failed(lane, self._late())
             else:
-                self._failed_now(lane, RuntimeError("the handler was cancelled from within"))
+                self._failed(lane, RuntimeError("the handler was cancelled from within"))
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001  # whatever else a handler raises is its failure, logged there
             if worker.cause == "stop":  # but not what it made of our cancellation
                 self._give_back(lane)
             else:
-                self._failed_now(lane, error)
+                self._failed(lane, error)
         else:
-            if self.failures:
-                self.failures.pop(delivery.wire.id, None)
+            self.failures.forget(delivery.wire.id)
             self._settle(lane, "ack")
         finally:
-            worker.delivery = None
-            if worker.cause is not None and worker.task is not None:
-                worker.cause = None
-                worker.task.uncancel()
+            self._rest(worker)
+
+    def _rest(self, worker: Worker) -> None:
+        """What it did is done with, and so is our cancellation of it, if any."""
+        worker.delivery = None
+        if worker.cause is not None and worker.task is not None:
+            worker.cause = None
+            worker.task.uncancel()
 
     def _settle(self, lane: Lane[Work], verb: Literal["ack", "release"]) -> None:
         delivery, receiver = lane.head
+        self._unsent.pop(delivery, None)
         self.settlements.add(receiver, verb, delivery)
         self._lanes.finish(lane)
+
+    def _drop(self, lane: Lane[Work]) -> None:
+        """Its time is over: nobody wants it handled any more."""
+        self.expired += 1
+        log.info("%s: message %s has expired and is dropped", self.name, shown(lane.head[0].wire.id))
+        self.failures.forget(lane.head[0].wire.id)
+        self._settle(lane, "ack")
 
     def _give_back(self, lane: Lane[Work]) -> None:
         """Cancelled: no failure. Of an ordered address it stays unsettled: closing gives keys back in order."""
@@ -286,8 +367,6 @@ class Consumer:
         """A thread cannot be stopped: its key stays held here until it ends, whatever becomes of the message."""
         delivery, receiver = lane.head
         log.warning("%s: message %s: its thread cannot be stopped and runs on", self.name, shown(delivery.wire.id))
-        if cause == "timeout":
-            self._note_failure(delivery, self._late())
         goes_back = delivery.epoch.draining or (cause == "stop" and not self._address.ordered)
         if goes_back:
             self.settlements.add(receiver, "release", delivery)
@@ -298,40 +377,102 @@ class Consumer:
                 thread.exception()  # ignored with the result
             if goes_back or self._stopping:
                 self._lanes.finish(lane)
+            elif cause == "timeout":
+                self._failed(lane, self._late())
+                if delivery in self._unsent:  # there is no worker here to send it
+                    self._wait_in_place(lane, 0.0)
             else:
-                self._try_again(lane)
+                self._wait_in_place(lane, CANCELLED_AGAIN_AFTER)
             self._start_workers()
 
         self._threads += 1
         running.thread.add_done_callback(ended)
 
     def _late(self) -> TimeoutError:
-        return TimeoutError(f"the handler did not end in {self._timeout:g} s")
+        return TimeoutError(f"the handler did not end in {self._limits.timeout:g} s")
 
-    def _failed_now(self, lane: Lane[Work], error: BaseException) -> None:
-        self._note_failure(lane.head[0], error)
-        self._try_again(lane)
+    # -- what failed
 
-    def _try_again(self, lane: Lane[Work]) -> None:
-        """After a second, in place: it stays unsettled, and others go on. Giving it back to the broker would count
-        against RabbitMQ's delivery limit, which is there for processes that die."""
+    def _failed(self, lane: Lane[Work], error: BaseException) -> None:
+        """Leaves the lane parked until the next attempt, or with a copy to send."""
+        delivery, _ = lane.head
+        if delivery.epoch.over:  # the broker delivers it again, whatever is made of it here
+            log.warning(
+                "%s: message %s comes again: it failed, its connection lost", self.name, shown(delivery.wire.id)
+            )
+            self._settle(lane, "release")
+            return
+        number = attempt_of(delivery.wire) + lane.tries
+        if isinstance(error, Undecodable):
+            decision: Again | Dead = Dead(error.reason)
+            error = error.error
+        else:
+            decision = decide(self._retry, error, number)
+        if isinstance(decision, Dead):
+            self.failures.note(delivery.wire.id, error, f"is a dead letter: {decision.reason} at attempt {number}")
+            self._unsent[delivery] = self._copies.dead(
+                delivery.wire, self._record(lane, error, decision.reason, number)
+            )
+            return
+        self.failures.note(delivery.wire.id, error, f"is handled again in {decision.delay:g} s")
+        lane.first_failed = lane.first_failed or first_failed_of(delivery.wire) or now()
+        if self._address.ordered:
+            lane.tries += 1
+            self._wait_in_place(lane, decision.delay)
+        else:
+            self._unsent[delivery] = self._copies.again(delivery.wire, decision.delay, number + 1, lane.first_failed)
+
+    def _record(self, lane: Lane[Work], error: BaseException, reason: str, number: int) -> Mapping[str, str]:
+        moment = now()
+        said = isinstance(error, Reject) or self._expose_errors
+        return record(
+            reason=reason,
+            error_type=type(error).__name__,
+            error_text=text_of(error) if said else "",
+            attempts=number,
+            origin=self.name,
+            handler=self._attempt.name,
+            first=lane.first_failed or first_failed_of(lane.head[0].wire) or moment,
+            last=moment,
+        )
+
+    async def _send_copy(self, worker: Worker, lane: Lane[Work]) -> None:
+        delivery, _ = lane.head
+        copy = self._unsent[delivery]
+        try:
+            error = await copy.send()
+        except asyncio.CancelledError:
+            if is_ended(worker):  # by its own handler, too: as in `_try`
+                self._wait_in_place(lane, CANCELLED_AGAIN_AFTER)
+                raise
+            self._give_back(lane)  # the copy may be stored: then it is handled once more, and not lost
+            return
+        finally:
+            self._rest(worker)
+        if error is None:
+            self._copy_problem = None
+            if copy.is_dead:
+                self.failures.forget(delivery.wire.id)
+            self._settle(lane, "ack")
+            return
+        if copy.due is not None and self._copies.has_nowhere_to_wait(error):
+            del self._unsent[delivery]
+            lane.tries += 1
+            self._wait_in_place(lane, max(0.0, copy.due - time.time()))
+            return
+        self._copy_problem = f"a failed message cannot go on: {error}"
+        log.warning("%s: message %s stays: %s", self.name, shown(delivery.wire.id), error)
+        self._wait_in_place(lane, copy.next_wait())
+
+    def _wait_in_place(self, lane: Lane[Work], wait: float) -> None:
+        """It stays unsettled, and others go on. Giving it back to the broker would count against RabbitMQ's delivery
+        limit, which is there for processes that die."""
         delivery, _ = lane.head
         if delivery.epoch.draining or (self._stopping and not self._address.ordered):
             self._settle(lane, "release")
         else:
             self._lanes.park(lane)
-            asyncio.get_running_loop().call_later(FAILED_AGAIN_AFTER, self._wake, lane, lane.head)
-
-    def _note_failure(self, delivery: Delivery, error: BaseException) -> None:
-        id, kind = delivery.wire.id, type(error).__name__
-        known = self.failures.pop(id, None)
-        self.failures[id] = Failure(known.count + 1 if known else 1, kind, monotonic())
-        while len(self.failures) > REMEMBERED_FAILURES:
-            self.failures.popitem(last=False)
-        if known is None:
-            log.error("%s: message %s failed and will be handled again", self.name, shown(id), exc_info=error)
-        else:  # its traceback once is enough: it may fail every second
-            log.error("%s: message %s failed %d times: %s", self.name, shown(id), known.count + 1, kind)
+            asyncio.get_running_loop().call_later(wait, self._wake, lane, lane.head)
 
     def _wake(self, lane: Lane[Work], work: Work) -> None:
         self._lanes.wake(lane, work)
@@ -341,14 +482,14 @@ class Consumer:
 
     def _watch_deadlines(self) -> None:
         """One timer for all handlers: what is a second late to be cancelled costs nothing, a timer each would."""
-        now = monotonic()
+        moment = monotonic()
         for worker in self._workers:
-            if worker.delivery is not None and worker.deadline <= now:
+            if worker.delivery is not None and worker.deadline <= moment:
                 self._cancel(worker, "timeout")
-        period = min(1.0, self._timeout / 4)
+        period = min(1.0, self._limits.timeout / 4)
         self._watch = asyncio.get_running_loop().call_later(period, self._watch_deadlines) if self._workers else None
 
-    def _cancel(self, worker: _Worker, cause: Cause) -> None:
+    def _cancel(self, worker: Worker, cause: Cause) -> None:
         if worker.cause is None and worker.task is not None:
             worker.cause = cause
             worker.task.cancel()
@@ -369,6 +510,6 @@ class Consumer:
             log.error("%s: %d handlers go on although they were cancelled: left alone", self.name, len(stubborn))
 
 
-def _is_ended(worker: _Worker) -> bool:
+def is_ended(worker: Worker) -> bool:
     """Whether somebody else cancelled its task, with the loop: the delivery stays unsettled."""
     return worker.cause is None and worker.task is not None and worker.task.cancelling() > 0

@@ -3,18 +3,25 @@
 import asyncio
 import contextvars
 import inspect
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from unimsg._message import CONTENT_TYPE
+from unimsg._message import CONTENT_TYPE, shown, timestamp
 from unimsg._routes import Route
 from unimsg.adapter import Delivery
+from unimsg.channel import UnknownType
 from unimsg.context import Context
+from unimsg.dead_letters import REPLAYED
+from unimsg.errors import DecodeError
 from unimsg.service import Around, Handler
 
 if TYPE_CHECKING:
     from unimsg.bus import Bus
+
+log = logging.getLogger("unimsg")
 
 
 class StillRunning(BaseException):
@@ -23,6 +30,14 @@ class StillRunning(BaseException):
 
     def __init__(self, thread: "asyncio.Future[None]") -> None:
         self.thread = thread
+
+
+class Undecodable(Exception):  # not told to users: it carries the error that is
+    """The body never reached the handler: no repetition can cure it."""
+
+    def __init__(self, error: DecodeError) -> None:
+        self.error = error
+        self.reason = "unknown-type" if isinstance(error, UnknownType) else "undecodable"
 
 
 class Attempt:
@@ -45,31 +60,82 @@ class Attempt:
         self._state = state
         self._around = tuple(around)
         self._identity = f"{handler.service}:{handler.source}"
+        self.name = f"{handler.service}:{getattr(handler.function, '__qualname__', '')}"
+        """For people who look at a dead letter."""
         self._type = f"{route.prefix}type"
+        self._expiry = f"{route.prefix}expirytime"
         self._needs_context = handler.takes_context or bool(around)
         self._threads: ThreadPoolExecutor | None = None
 
-    async def run(self, delivery: Delivery) -> None:
-        """Raises:
-        DecodeError: the body does not fit.
+    async def run(self, delivery: Delivery, number: int, *, last: bool) -> None:
+        """`number`: which attempt it is, from 1; `last`: none follows.
+
+        Raises:
+        Undecodable: the body does not fit.
         StillRunning: cancelled, and the handler's thread goes on.
         Exception: whatever the handler or an `around` raised; a PublishError if what it sent was not confirmed.
         """
+        body = self._decoded(delivery)
+        store = self._handler.store
+        if store is None or REPLAYED in delivery.wire.headers:
+            await self._handle(delivery, body, self._argument(body), number, last)
+            return
+        async with store.begin(delivery.wire.id, self._identity) as handling:
+            if handling.is_duplicate:
+                log.info("%s: message %s was handled before", self._handler.source, shown(delivery.wire.id))
+                return
+            await self._handle(delivery, body, self._argument(body), number, last)
+            await handling.complete()
+
+    def _decoded(self, delivery: Delivery) -> object:
+        """Raises Undecodable."""
         headers = delivery.wire.headers
-        body = self._route.channel.decode(headers.get(self._type), headers.get(CONTENT_TYPE), delivery.wire.body)
+        try:
+            return self._route.channel.decode(headers.get(self._type), headers.get(CONTENT_TYPE), delivery.wire.body)
+        except DecodeError as error:
+            raise Undecodable(error) from None
+
+    def _argument(self, body: object) -> object:
+        """What the handler gets for one message."""
+        return body
+
+    async def _handle(
+        self,
+        delivery: Delivery,
+        body: object,
+        argument: object,
+        number: int,
+        last: bool,
+        others: Sequence[tuple[Delivery, object]] = (),
+    ) -> None:
+        """With its context, if it or an `around` wants one. `others`: what is handled together with it."""
         if not self._needs_context:
-            await self._call(body, None)
+            await self._call(argument, None)
             return
         context = Context[Any](
-            self._bus, self._route, self._identity, self._handler.subscription, delivery, body, self._state
+            self._bus,
+            self._route,
+            self._identity,
+            self._handler.subscription,
+            delivery,
+            body,
+            self._state,
+            attempt=number,
+            last_attempt=last,
+            others=others,
         )
-        handle = self._wrapped(context, lambda: self._call(body, context))
+        handle = self._wrapped(context, lambda: self._call(argument, context))
         try:
             await handle()
         finally:
             context._ended = True
         if context._held:
             await context._send_held()
+
+    def is_too_late(self, delivery: Delivery) -> bool:
+        """Whether nobody wants it handled any more."""
+        text = delivery.wire.headers.get(self._expiry)
+        return text is not None and (expiry := timestamp(text)) is not None and expiry <= datetime.now(UTC)
 
     def close(self) -> None:
         if self._threads is not None:
@@ -82,14 +148,14 @@ class Attempt:
             handle = _bound(around, context, handle)
         return handle
 
-    async def _call(self, body: object, context: Context[Any] | None) -> None:
+    async def _call(self, argument: object, context: Context[Any] | None) -> None:
         handler = self._handler
         if not handler.is_async:
-            await self._call_in_thread(body)
+            await self._call_in_thread(argument)
         elif handler.takes_context:
-            await handler.function(body, context)
+            await handler.function(argument, context)
         else:
-            await handler.function(body)
+            await handler.function(argument)
 
     async def _call_in_thread(self, body: object) -> None:
         if self._threads is None:

@@ -1,5 +1,6 @@
 """Which delivery may be handled next: lanes and slots. Pure: no broker, no clock, no task."""
 
+import random
 from collections import deque
 from collections.abc import Callable, Hashable
 from enum import Enum, auto
@@ -15,16 +16,21 @@ class _State(Enum):
 
 
 class Lane(Generic[Item]):
-    """The items of one key, oldest first. The head is the one that runs or waits for its next try."""
+    """The items of one key, oldest first. The head is the one that runs or waits for its next try; of a batch, some
+    behind it run too."""
 
-    __slots__ = ("items", "key", "state", "tries")
+    __slots__ = ("first_failed", "items", "key", "running", "state", "tries")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.items: deque[Item] = deque()
         self.state = _State.READY
+        self.running = 0
+        """How many of its items run: more than one only as a batch."""
         self.tries = 0
-        """How often the head was tried in vain."""
+        """How often the head was tried in vain in here."""
+        self.first_failed: str | None = None
+        """When it was for the first time."""
 
     @property
     def head(self) -> Item:
@@ -72,20 +78,34 @@ class Lanes(Generic[Item]):
             return None
         lane = self._ready.popleft()
         lane.state = _State.RUNNING
+        lane.running = 1
         self._free -= 1
         return lane
 
+    def widen(self, lane: Lane[Item], most: int) -> int:
+        """Of a lane that was started: up to `most` items run together. Returns how many."""
+        lane.running = min(len(lane.items), most)
+        return lane.running
+
     def finish(self, lane: Lane[Item]) -> None:
-        """Its head is done with, whatever became of it."""
-        self._free += 1
+        """Its head is done with, whatever became of it. The slot is free when all that run are."""
         lane.items.popleft()
-        lane.tries = 0
+        lane.tries, lane.first_failed = 0, None
+        lane.running -= 1
+        if not lane.running:
+            self._free += 1
+            self._ready_or_gone(lane)
+
+    def put_back(self, lane: Lane[Item]) -> None:
+        """What runs of it stays, and can be started again."""
+        self._free += 1
+        lane.running = 0
         self._ready_or_gone(lane)
 
     def park(self, lane: Lane[Item]) -> None:
         """Its head stays and gives up its slot until `wake`."""
         self._free += 1
-        lane.tries += 1
+        lane.running = 0
         lane.state = _State.PARKED
 
     def wake(self, lane: Lane[Item], head: Item) -> None:
@@ -94,18 +114,26 @@ class Lanes(Generic[Item]):
         if lane.state is _State.PARKED and lane.head is head:
             self._ready_or_gone(lane)
 
+    def shuffle(self) -> None:
+        """Any of the lanes that could start may be the next one."""
+        random.shuffle(self._ready)
+
+    def any(self, wanted: Callable[[Item], bool]) -> bool:
+        """Whether there is such an item, running or not."""
+        lanes = [*self._lanes.values(), *(lane for lane in self._ready if lane.key is None)]
+        return any(wanted(item) for lane in lanes for item in lane.items)
+
     def shed(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Takes out all unwanted items that do not run, each lane's in their order."""
         shed: list[Item] = []
         for lane in [*self._lanes.values(), *(lane for lane in self._ready if lane.key is None)]:
             head = lane.items[0]
-            running = lane.state is _State.RUNNING
             kept: deque[Item] = deque()
-            for item in lane.items:
-                (shed if unwanted(item) and not (running and item is head) else kept).append(item)
+            for index, item in enumerate(lane.items):
+                (shed if index >= lane.running and unwanted(item) else kept).append(item)
             lane.items = kept
-            if lane.state is _State.PARKED and not (kept and kept[0] is head):
-                lane.state, lane.tries = _State.READY, 0  # what waited for its next try is gone
+            if lane.state is _State.PARKED and not (kept and kept[0] is head):  # what waited for its next try is gone
+                lane.state, lane.tries, lane.first_failed = _State.READY, 0, None
                 self._ready.append(lane)
         self._ready = deque(lane for lane in self._ready if lane.items)
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.items}

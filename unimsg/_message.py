@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from random import Random
@@ -28,7 +28,6 @@ MAX_HEADERS_BYTES = 16 * 1024
 MAX_KEY = 255
 CONTENT_TYPE = "content-type"
 
-_NODE = (1 << 48) - 1
 # Our own: programs seed the shared one, and two that do so alike would make equal ids. A forked process starts anew.
 _random = Random()  # noqa: S311  # ids are unique, and no secret
 if hasattr(os, "register_at_fork"):  # Windows does not fork
@@ -81,7 +80,7 @@ def read_message(wire: Wire, body: Read, prefix: str, *, type: str, kind: Kind, 
         type=headers.get(f"{prefix}type", type),
         kind=said_kind if said_kind in get_args(Kind) else kind,  # type: ignore[arg-type]  # one of the three, as tested
         source=headers.get(f"{prefix}source", ""),
-        time=_timestamp(headers.get(f"{prefix}time")) or datetime.now(UTC),
+        time=timestamp(headers.get(f"{prefix}time")) or datetime.now(UTC),
         key=wire.key,
         headers={
             name: value
@@ -92,16 +91,21 @@ def read_message(wire: Wire, body: Read, prefix: str, *, type: str, kind: Kind, 
         conversation_id=_id_or_none(headers.get(f"{prefix}correlationid")) or wire.id,
         causation_id=_id_or_none(headers.get(f"{prefix}causationid")),
         reply_to=headers.get(f"{prefix}replyto"),
-        expires=_timestamp(headers.get(f"{prefix}expirytime")),
+        expires=timestamp(headers.get(f"{prefix}expirytime")),
         raw=raw,
     )
 
 
 @lru_cache(maxsize=1)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(maxsize=1)
 def _at(millisecond: int) -> tuple[str, str]:
-    """The CloudEvents `time` of a moment, and how a UUIDv7 begins then. Most messages share it with others."""
-    moment = datetime.fromtimestamp(millisecond / 1000, UTC).replace(tzinfo=None)
-    return f"{moment.isoformat(timespec='milliseconds')}Z", f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7"
+    """The CloudEvents `time` of a moment, and how a UUIDv7 begins then. Many messages share it with others."""
+    second, rest = divmod(millisecond, 1000)
+    return f"{_second(second)}.{rest:03d}Z", f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7"
 
 
 def now() -> str:
@@ -109,12 +113,19 @@ def now() -> str:
     return _at(time.time_ns() // 1_000_000)[0]
 
 
+def after(seconds: float) -> str:
+    """The time in so many seconds, as a CloudEvents timestamp."""
+    try:
+        moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        moment = datetime.max.replace(tzinfo=UTC)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): ordered by time, so that stores and people can sort by it. Unique, and no secret."""
-    bits = _random.getrandbits(74)
-    return (
-        f"{_at(time.time_ns() // 1_000_000)[1]}{bits >> 62:03x}-{0x8000 | bits >> 48 & 0x3FFF:04x}-{bits & _NODE:012x}"
-    )
+    chance = f"{_random.getrandbits(72):018x}"  # all but the version and the variant, whose other two bits are 0
+    return f"{_at(time.time_ns() // 1_000_000)[1]}{chance[:3]}-8{chance[3:6]}-{chance[6:]}"
 
 
 def derived_id(message_id: str, handler: str, number: int) -> str:
@@ -195,7 +206,7 @@ def _id_or_none(text: str | None) -> str | None:
     return text if text is not None and _ID.fullmatch(text) else None
 
 
-def _timestamp(text: str | None) -> datetime | None:
+def timestamp(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from unimsg._publisher import Outcome
+from unimsg._publisher import Outcome, Publisher
 from unimsg._routes import Route
 from unimsg._sending import OneWay
 from unimsg.adapter import Wire
 from unimsg.channel import Channel
-from unimsg.errors import PublishError
+from unimsg.errors import BusClosed, PublishError, UnimsgError
 
 log = logging.getLogger("unimsg")
 
@@ -48,37 +48,66 @@ class Pipeline(OneWay):
             log.error("%d messages of a pipeline were not confirmed, the first: %s", len(self._errors), self._errors[0])
 
     def _message(
-        self, channel: Channel[Any, Any], body: object, key: str | None, id: str | None, headers: Mapping[str, str]
+        self,
+        channel: Channel[Any, Any],
+        body: object,
+        key: str | None,
+        id: str | None,
+        headers: Mapping[str, str],
+        ttl: float | None,
     ) -> tuple[Route, Wire]:
-        return self._bus._message(channel, body, key, id, headers)
+        return self._bus._message(channel, body, key, id, headers, ttl)
 
     async def _post(self, route: Route, wire: Wire, timeout: float) -> None:
         while self._unconfirmed >= self._in_flight:
             await self._wait()
         self._unconfirmed += 1
-        outcome = route.publisher.submit(wire, timeout)
-        if outcome.done() or not route.publisher.is_open:
-            await self._opened(route, outcome)
-        outcome.add_done_callback(self._done)
+        if route.publisher.is_open:
+            try:
+                route.publisher.post(wire, timeout, self)
+            except BusClosed:
+                self._leave()
+                raise
+        else:
+            await self._opened(route.publisher, route.publisher.submit(wire, timeout))
         self._accepted += 1
         if self._accepted % self._stride == 0:
             await asyncio.sleep(0)  # lets go out what was accepted, while the caller makes more; and others run
 
-    async def _opened(self, route: Route, outcome: Outcome) -> None:
+    async def _post_later(self, route: Route, wire: Wire, timeout: float, delay: float) -> None:
+        while self._unconfirmed >= self._in_flight:
+            await self._wait()
+        outcome, publisher = route.delays.submit_and_tell(wire, timeout, delay)
+        self._unconfirmed += 1
+        if outcome.done() or not publisher.is_open:
+            await self._opened(publisher, outcome)
+        else:
+            outcome.add_done_callback(self._done)
+
+    async def _opened(self, publisher: Publisher, outcome: Outcome) -> None:
         """The caller hears at once that the channel cannot be made, or that the bus was closed."""
         try:
-            await route.publisher.made(outcome)
+            await publisher.made(outcome)
         except asyncio.CancelledError:
             outcome.add_done_callback(self._done)
             raise
         error = outcome.result() if outcome.done() else None
-        if error is not None and not (route.publisher.is_open and isinstance(error, PublishError)):
+        if error is not None and not (publisher.is_open and isinstance(error, PublishError)):
             self._leave()
             raise error
+        outcome.add_done_callback(self._done)
 
     def _done(self, outcome: Outcome) -> None:
-        if not outcome.cancelled() and isinstance(error := outcome.result(), PublishError):
-            self._errors.append(error)  # any other is told to those who wait for the channel to be made
+        self.set_result(None if outcome.cancelled() else outcome.result())
+
+    # -- as the receipt of all its messages: a future for each would cost more than the rest of this
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcome: UnimsgError | None, /) -> None:
+        if isinstance(outcome, PublishError):
+            self._errors.append(outcome)  # any other is told to those who wait for the channel to be made
         self._leave()
 
     def _leave(self) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import OWN_KINDS, Broker, Brokers
-from unimsg._message import CONTENT_TYPE, check_headers, check_id, check_key, new_id, now
+from unimsg._delays import Delays
+from unimsg._message import CONTENT_TYPE, after, check_headers, check_id, check_key, new_id, now
 from unimsg._publisher import Publisher
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Address, Kind, Wanted, Wire
@@ -32,7 +33,9 @@ class Route:
         self.partitions: int = partitions if channel.ordered else 0
         self.kind = Kind.QUEUE if channel._kind_of_channel == "queue" else Kind.TOPIC
         self.address = Address(name, self.kind, partitions=self.partitions)
-        self.wanted = Wanted(options)
+        self.is_topic = self.kind is Kind.TOPIC
+        self.wanted = Wanted(options, history=channel.history)
+        _check_history(channel, broker)
         self.prefix = broker.adapter.attribute_prefix
         self.max_body = options.max_body or DEFAULT_MAX_BODY
         if self.max_body > broker.adapter.capabilities.max_body:
@@ -41,8 +44,10 @@ class Route:
                 f"{broker.adapter.capabilities.max_body} bytes at most: send a reference to the data instead"
             )
         self._time = f"{self.prefix}time"
+        self._expiry = f"{self.prefix}expirytime"
         self._attributes: dict[tuple[str, str, str], dict[str, str]] = {}
         self.publisher = Publisher(broker.adapter, self.address, self._make)
+        self.delays = Delays(broker, self.address, self.wanted, self.publisher)
 
     def subscription(self, name: str | None) -> Address:
         """The address that a handler reads."""
@@ -57,10 +62,11 @@ class Route:
         id: str | None = None,
         headers: Mapping[str, str] = {},
         extensions: Mapping[str, str] = {},
+        ttl: float | None = None,
     ) -> Wire:
         """The message as it travels.
 
-        `extensions`: CloudEvents attributes without prefix.
+        `extensions`: CloudEvents attributes without prefix. `ttl`: seconds, instead of the channel's.
 
         Raises:
             EncodeError: body, key, id, headers or size invalid.
@@ -81,6 +87,8 @@ class Route:
         travelling = {**attributes, self._time: now()}
         if extensions:
             travelling.update({f"{self.prefix}{name}": value for name, value in extensions.items()})
+        if ttl is not None or (ttl := channel.ttl) is not None:
+            travelling[self._expiry] = after(ttl)
         if headers:
             check_headers(channel.name, headers)
             travelling.update(headers)
@@ -111,6 +119,17 @@ class Route:
         }
         self._attributes[source, type_, content_type] = attributes
         return attributes
+
+
+def _check_history(channel: Channel[Any, Any], broker: Broker) -> None:
+    most, kind = broker.adapter.capabilities.max_history, broker.adapter.broker
+    if channel.history is not None and most is None:
+        raise CapabilityError(
+            f"{channel.name}: a history of {channel.history}, and {kind} keeps none: leave history out, or use another "
+            "broker"
+        )
+    if channel.history is not None and most is not None and channel.history > most:
+        raise CapabilityError(f"{channel.name}: a history of {channel.history}, and {kind} keeps {most} at most")
 
 
 class Routes:

@@ -22,16 +22,21 @@ class Sender(Protocol):
         key: str | None = None,
         id: str | None = None,
         headers: Mapping[str, str] = {},
+        delay: float = 0.0,
+        ttl: float | None = None,
         timeout: float = 10.0,
     ) -> str:
         """Sends to a queue; returns the message's id.
 
         `key`: messages of one key keep their order (an ordered channel derives it with its `key=`, unless given).
-        `id`: the message's id, to repeat a send that may have been stored. `timeout`: seconds for the whole call,
-        reconnection included.
+        `id`: the message's id, to repeat a send that may have been stored. `delay`: seconds, 24 hours at most, before
+        which nobody receives it; RabbitMQ rounds them up to 1, 2, 5, 10, 30 s, 1, 5, 15 min, 1, 6 or 24 h. `ttl`:
+        seconds after which nobody handles it any more, instead of the channel's. `timeout`: seconds for the whole
+        call, reconnection included.
 
         Raises:
             EncodeError: body, key, id or headers invalid; nothing was sent.
+            CapabilityError: a `delay` that is too long, or on an ordered channel.
             PublishRejected: certainly not stored.
             PublishUnconfirmed: may be stored; repeat with `id=error.message_id`.
             BusClosed: the bus was closed.
@@ -46,6 +51,8 @@ class Sender(Protocol):
         key: str | None = None,
         id: str | None = None,
         headers: Mapping[str, str] = {},
+        delay: float = 0.0,
+        ttl: float | None = None,
         timeout: float = 10.0,
     ) -> str:
         """Publishes to a topic; else as `send`. Without any subscription it succeeds, and nobody gets the message."""
@@ -62,14 +69,19 @@ class OneWay(ABC):
         key: str | None = None,
         id: str | None = None,
         headers: Mapping[str, str] = {},
+        delay: float = 0.0,
+        ttl: float | None = None,
         timeout: float = 10.0,
     ) -> str:
         """See `Sender.send`."""
         if not isinstance(channel, Queue):
             raise TypeError(f"send() takes a Queue, not {channel!r}: publish() to a Topic")
-        _check_timeout(timeout)
-        route, wire = self._message(channel, body, key, id, headers)
-        await self._post(route, wire, timeout)
+        _check_times(timeout, delay, channel.ttl if ttl is None else ttl)
+        route, wire = self._message(channel, body, key, id, headers, ttl)
+        if delay:
+            await self._post_later(route, wire, timeout, delay)
+        else:
+            await self._post(route, wire, timeout)
         return wire.id
 
     async def publish(
@@ -80,19 +92,30 @@ class OneWay(ABC):
         key: str | None = None,
         id: str | None = None,
         headers: Mapping[str, str] = {},
+        delay: float = 0.0,
+        ttl: float | None = None,
         timeout: float = 10.0,
     ) -> str:
         """See `Sender.publish`."""
         if not isinstance(channel, Topic):
             raise TypeError(f"publish() takes a Topic, not {channel!r}: send() to a Queue")
-        _check_timeout(timeout)
-        route, wire = self._message(channel, body, key, id, headers)
-        await self._post(route, wire, timeout)
+        _check_times(timeout, delay, channel.ttl if ttl is None else ttl)
+        route, wire = self._message(channel, body, key, id, headers, ttl)
+        if delay:
+            await self._post_later(route, wire, timeout, delay)
+        else:
+            await self._post(route, wire, timeout)
         return wire.id
 
     @abstractmethod
     def _message(
-        self, channel: Channel[Any, Any], body: object, key: str | None, id: str | None, headers: Mapping[str, str]
+        self,
+        channel: Channel[Any, Any],
+        body: object,
+        key: str | None,
+        id: str | None,
+        headers: Mapping[str, str],
+        ttl: float | None,
     ) -> tuple[Route, Wire]:
         """Checks and encodes; no network."""
 
@@ -100,10 +123,18 @@ class OneWay(ABC):
     async def _post(self, route: Route, wire: Wire, timeout: float) -> None:
         """Sends it, or keeps it to be sent."""
 
+    @abstractmethod
+    async def _post_later(self, route: Route, wire: Wire, timeout: float, delay: float) -> None:
+        """As `_post`; nobody gets it for `delay` seconds."""
 
-def _check_timeout(timeout: float) -> None:
+
+def _check_times(timeout: float, delay: float, ttl: float | None) -> None:
     if not timeout > 0:
         raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
+    if not delay >= 0:
+        raise ValueError(f"delay must be 0 or more seconds, not {delay}")
+    if ttl is not None and not ttl > delay:
+        raise ValueError(f"ttl must be more than 0 seconds and more than delay, not {ttl}")
 
 
 async def confirmed(route: Route, wire: Wire, timeout: float) -> None:
@@ -111,6 +142,13 @@ async def confirmed(route: Route, wire: Wire, timeout: float) -> None:
 
     Raises: as `Sender.send`.
     """
-    outcome = await route.publisher.submit(wire, timeout)
+    outcome = await route.publisher.send(wire, timeout)
+    if outcome is not None:
+        raise outcome
+
+
+async def confirmed_later(route: Route, wire: Wire, timeout: float, delay: float) -> None:
+    """As `confirmed`; nobody gets it for `delay` seconds."""
+    outcome = await route.delays.submit(wire, timeout, delay)
     if outcome is not None:
         raise outcome

@@ -15,24 +15,31 @@ class Preparation:
     def __init__(self, adapter: Adapter, topology: "Topology") -> None:
         self._adapter = adapter
         self._topology = topology
-        self._done: set[Address] = set()
+        self._done: dict[Address, frozenset[float]] = {}
+        """With the delays that each was prepared for."""
+
+    @property
+    def makes(self) -> bool:
+        """Whether what is missing is made."""
+        return self._topology == "create"
 
     def forget(self, address: Address) -> None:
         """It was deleted: it is made, or looked for, again."""
-        self._done.discard(address)
+        self._done.pop(address, None)
 
     async def prepare(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
         """Raises:
         TopologyError: missing or different.
         CapabilityError, PermissionDenied, ConnectError: as `Adapter.ensure`.
         """
-        if address in self._done or self._topology == "off":
+        done = self._done.get(address)
+        if (done is not None and done.issuperset(wanted.delays)) or self._topology == "off":
             return
         if self._topology == "create":
             await self._adapter.ensure(address, wanted, timeout=timeout)
         else:
             await self._verify(address, wanted, timeout)
-        self._done.add(address)
+        self._done[address] = self._done.get(address, frozenset()).union(wanted.delays)
 
     async def _verify(self, address: Address, wanted: Wanted, timeout: float) -> None:
         differences = await self._adapter.operations().inspect(address, wanted, timeout=timeout)

@@ -9,7 +9,7 @@ exactly once. `unimsg.memory` is the executable specification of this file.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -146,7 +146,7 @@ class Delivery:
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     max_delay: float = 0.0
-    """Seconds that `send(delay=)` can do; 0: the core holds delayed messages itself."""
+    """Seconds that `send(delay=)` can do; 0: not at all, and the core holds delayed messages itself."""
     max_history: timedelta | None = None
     """How far back a topic can be replayed; None: not at all."""
     max_body: int = 1_000_000
@@ -167,6 +167,8 @@ class Wanted:
     """Where a subscription that does not exist yet begins; None: with what is sent after `ensure` returned."""
     history: timedelta | None = None
     """How far back the topic must be replayable."""
+    delays: tuple[float, ...] = ()
+    """Seconds that `send(delay=)` to this address will be called with; none beyond `Capabilities.max_delay`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +276,27 @@ class Operations(ABC):
             ConnectError, PermissionDenied: as everywhere.
         """
 
+    @abstractmethod
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+        """What waits in this queue or subscription, `limit` at most, the oldest first as far as the broker has an
+        order. It consumes nothing, and counts as no delivery that matters. What a receiver holds may be left out.
+
+        Raises:
+            ChannelMissing: it does not exist.
+            ConnectError, PermissionDenied: as everywhere.
+        """
+
+    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        """What was sent to a topic from `since` until now, in batches; of one key in the order sent. It disturbs no
+        subscription, and leaves nothing behind when it was read to its end or closed. Not called where
+        `Capabilities.max_history` is None. `timeout`: seconds for each batch.
+
+        Raises:
+            ChannelMissing: it does not exist, or keeps no history.
+            ConnectError, PermissionDenied: as everywhere.
+        """
+        raise ChannelMissing(f"{topic.name} keeps no history")
+
 
 class Adapter(ABC):
     """One connection, in the wide sense, to one broker."""
@@ -332,7 +355,9 @@ class Adapter(ABC):
         ordered address are stored in the order of the sequence and of the calls, also when calls overlap. Creates no
         channel: a missing one is `Unroutable`. To a topic without subscriptions: success.
 
-        `delay`: no receiver sees it sooner, in seconds, at most `capabilities.max_delay` (ValueError beyond).
+        `delay`: no receiver sees it sooner, in seconds; one that `Wanted.delays` had when the address was made
+        (ValueError beyond `capabilities.max_delay`). What waits survives a restart of whatever the broker survives.
+        A topic's subscription is a target where `max_delay` is more than 0.
         """
 
     @abstractmethod

@@ -3,13 +3,15 @@
 import re
 import types
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from typing_extensions import TypeForm
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from unimsg._message import Kind
-from unimsg.codecs import Binary, Codec, default_codec
+from unimsg._upgrades import old_bodies
+from unimsg.codecs import Binary, Codec, UnionCodec, default_codec
 from unimsg.errors import ConfigurationError, DecodeError, EncodeError
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ _TYPE = re.compile(r"[\x21-\x7e]{1,255}")
 
 MAX_RECEIVED_BODY = 16 * 1024 * 1024
 """Bytes; a larger body is not decoded. Other programs are not bound by our own limit for sending."""
+
+
+class UnknownType(DecodeError):
+    """None of the channel's bodies has the message's type."""
 
 
 def message(type: str) -> Callable[[Class], Class]:
@@ -61,23 +67,33 @@ class Channel(Generic[Body, Reply]):
         key: Callable[[Any], str] | None,
         ordered: bool,
         kind: Kind,
+        ttl: float | None,
         codec: Codec[Any] | Sequence[Codec[Any]] | None,
+        upgrades: Sequence[Callable[[Any], Any]],
         options: "Sequence[ChannelOptions]",
     ) -> None:
         check_name(name)
         if kind not in get_args(Kind):
             raise ConfigurationError(f"{name}: kind must be one of {', '.join(get_args(Kind))}, not {kind!r}")
+        if ttl is not None and not ttl > 0:
+            raise ConfigurationError(f"{name}: ttl must be more than 0 seconds, not {ttl!r}")
         if options:
             _check_options(name, options)
         self.name = name
         self.ordered = ordered or key is not None
         self.kind: Kind = kind
+        self.ttl = ttl
+        self.history: timedelta | None = None
+        """How far back a topic can be replayed; None: not at all."""
         self.options = tuple(options)
         self.key_of = key
         """Derives the key from the body; None: each call passes its key, if any."""
         self._bodies = _bodies(name, body, codec)
         self._by_class = {kind.cls: kind for kind in self._bodies if kind.cls is not None}
         self._by_type = {kind.type: kind for kind in self._bodies}
+        self._old = old_bodies(name, upgrades, self._by_type, _type_of) if upgrades else {}
+        self._any_type = len(self._bodies) == 1 and _type_of(body) is None
+        """Whether messages of all types are of the one body: nobody gave it a type."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -105,24 +121,39 @@ class Channel(Generic[Body, Reply]):
         """
         if len(data) > MAX_RECEIVED_BODY:
             raise DecodeError(f"{self.name}: a body of {len(data)} bytes, at most {MAX_RECEIVED_BODY}")
-        if len(self._bodies) == 1:
+        if self._old and type in self._old:
+            return self._upgraded(type, content_type, data)  # type: ignore[no-any-return]  # by the type of `upgrades`
+        if self._any_type or (type is None and len(self._bodies) == 1):
             kind = self._bodies[0]
         elif type in self._by_type:
             kind = self._by_type[type]
         else:
-            raise DecodeError(f"{self.name}: message type {type!r} is none of {', '.join(sorted(self._by_type))}")
-        codec = _choose(kind.codecs, content_type)
+            known = ", ".join(sorted({*self._by_type, *self._old}))
+            raise UnknownType(f"{self.name}: message type {type!r} is none of {known}")
+        return self._decoded(kind.codecs, content_type, data)  # type: ignore[no-any-return]  # codecs of a union are of its members
+
+    def _decoded(self, codecs: Sequence[Codec[Any]], content_type: str | None, data: bytes) -> Any:
+        codec = _choose(codecs, content_type)
         if codec is None:
-            known = ", ".join(codec.content_type for codec in kind.codecs)
+            known = ", ".join(codec.content_type for codec in codecs)
             raise DecodeError(f"{self.name}: content type {content_type!r} is none of {known}")
         try:
-            return codec.decode(data)  # type: ignore[no-any-return]  # codecs of a union are of its members
+            return codec.decode(data)
         except DecodeError as error:
             raise DecodeError(f"{self.name}: {error}") from None
         except (ValueError, TypeError, RecursionError) as error:
             raise DecodeError(
                 f"{self.name}: {error.__class__.__name__} in its codec for {codec.content_type}"
             ) from error
+
+    def _upgraded(self, type: str, content_type: str | None, data: bytes) -> Any:
+        """What handlers see of an old message."""
+        old = self._old[type]
+        body = self._decoded([old.codec], content_type, data)
+        try:
+            return old.upgrade(body)
+        except Exception as error:
+            raise DecodeError(f"{self.name}: the upgrade of {type} failed: {error.__class__.__name__}") from error
 
     def _member(self, body: object) -> "_BodyKind":
         for cls in type(body).__mro__:
@@ -136,8 +167,10 @@ class Queue(Channel[Body, Reply]):
     """Point-to-point: each message goes to one receiver; whoever handles the queue competes for it.
 
     `key` derives the key from a body, and makes the channel ordered: messages of one key are handled in the order
-    sent, one at a time. `ordered=True` without it: each call passes `key=`. `codec`: by the body type unless given; of
-    a sequence the first writes and all read, chosen by content type. `options`: those of the broker in use apply.
+    sent, one at a time. `ordered=True` without it: each call passes `key=`. `ttl`: seconds after which a message that
+    was not handled is dropped; it is no dead letter. `codec`: by the body type unless given; of a sequence the first
+    writes and all read, chosen by content type. `upgrades`: functions that make a body of what earlier versions sent,
+    each with one parameter, annotated with its old `@message` class. `options`: those of the broker in use apply.
 
     Raises:
         ConfigurationError: bad name or kind; a body type without a codec; a member of a union body without `@message`.
@@ -153,16 +186,21 @@ class Queue(Channel[Body, Reply]):
         key: Callable[[Body], str] | None = None,
         ordered: bool = False,
         kind: Kind = "command",
+        ttl: float | None = None,
         codec: Codec[Body] | Sequence[Codec[Body]] | None = None,
+        upgrades: "Sequence[Callable[[Any], Body]]" = (),
         options: "Sequence[ChannelOptions]" = (),
     ) -> None:
-        super().__init__(name, body, key=key, ordered=ordered, kind=kind, codec=codec, options=options)
+        super().__init__(
+            name, body, key=key, ordered=ordered, kind=kind, ttl=ttl, codec=codec, upgrades=upgrades, options=options
+        )
 
 
 class Topic(Channel[Body, Reply]):
     """Publish-subscribe: each message goes to every subscription, and to one receiver of each.
 
-    The parameters and errors are those of `Queue`.
+    `history`: how far back the topic can be replayed; a broker that cannot keep so much is a CapabilityError at
+    start-up. The other parameters and errors are those of `Queue`.
     """
 
     _kind_of_channel = "topic"
@@ -175,10 +213,18 @@ class Topic(Channel[Body, Reply]):
         key: Callable[[Body], str] | None = None,
         ordered: bool = False,
         kind: Kind = "event",
+        ttl: float | None = None,
         codec: Codec[Body] | Sequence[Codec[Body]] | None = None,
+        upgrades: "Sequence[Callable[[Any], Body]]" = (),
+        history: timedelta | None = None,
         options: "Sequence[ChannelOptions]" = (),
     ) -> None:
-        super().__init__(name, body, key=key, ordered=ordered, kind=kind, codec=codec, options=options)
+        if history is not None and not timedelta() < history:
+            raise ConfigurationError(f"{name}: history must be more than 0, not {history!r}")
+        super().__init__(
+            name, body, key=key, ordered=ordered, kind=kind, ttl=ttl, codec=codec, upgrades=upgrades, options=options
+        )
+        self.history = history
 
 
 def check_name(name: str) -> None:
@@ -232,7 +278,8 @@ def _bodies(channel: str, body: Any, codec: Codec[Any] | Sequence[Codec[Any]] | 
                 f"{channel}: {getattr(member, '__name__', member)} is a member of a union body and needs a type of its "
                 'own on the wire: decorate it with @unimsg.message("…")'
             )
-        kinds.append(_BodyKind(type_, member, given or [default_codec(member)]))
+        codecs = [codec.of(member) if isinstance(codec, UnionCodec) else codec for codec in given]
+        kinds.append(_BodyKind(type_, member, codecs or [default_codec(member)]))
     if len({kind.type for kind in kinds}) < len(kinds):
         raise ConfigurationError(f"{channel}: two members of its union body have the same @message type")
     return kinds
@@ -251,9 +298,16 @@ def _choose(codecs: Sequence[Codec[Any]], content_type: str | None) -> Codec[Any
     wanted = _media_type(content_type)
     for codec in codecs:
         own = _media_type(codec.content_type)
-        if own == wanted or (own == "application/json" and wanted.endswith("+json") and "cloudevents" not in wanted):
+        if own == wanted or wanted in getattr(codec, "also_read", ()):
+            return codec
+        suffix = f"+{own.removeprefix('application/')}"
+        if own in _SUFFIXED and wanted.endswith(suffix) and "cloudevents" not in wanted:
             return codec
     return None
+
+
+_SUFFIXED = ("application/json", "application/xml")
+"""Types whose suffix names formats that are written in them: application/problem+json."""
 
 
 def _media_type(content_type: str) -> str:

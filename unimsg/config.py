@@ -6,13 +6,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from unimsg._suggestion import suggestion
 from unimsg._urls import hosts_of, split_password
+from unimsg._waiting import MAX_DELAY
 from unimsg.errors import ConfigurationError
 from unimsg.network import is_loopback
 from unimsg.options import BrokerOptions, explain, validated
@@ -131,6 +132,8 @@ class HandlerSettings(BaseModel):
     concurrency: int | None = Field(default=None, ge=1)
     prefetch: int | None = Field(default=None, ge=1)
     timeout: float | None = Field(default=None, gt=0)
+    retry: tuple[Annotated[float, Field(ge=0, le=MAX_DELAY)], ...] | None = None
+    """Seconds between the attempts, as in `Retry(1, 10, 60)`."""
 
 
 class Settings(BaseModel):

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import Broker
-from unimsg._consumer import Consumer
 from unimsg._message import shown
+
+if TYPE_CHECKING:
+    from unimsg._consumer import Consumer
 
 __all__ = ["Health"]
 
@@ -31,7 +33,7 @@ class Health:
         return {"live": self.live, "ready": self.ready, "problems": list(self.problems)}
 
 
-def examine(brokers: Iterable[Broker], consumers: Sequence[Consumer], *, durable: bool, draining: bool) -> Health:
+def examine(brokers: Iterable[Broker], consumers: "Sequence[Consumer]", *, durable: bool, draining: bool) -> Health:
     """The health of a bus, from what this process knows: no I/O."""
     blocking: list[str] = []  # nothing or not everything flows
     failing: list[str] = []  # everything flows, and some messages fail
@@ -49,6 +51,8 @@ def examine(brokers: Iterable[Broker], consumers: Sequence[Consumer], *, durable
             blocking.append(f"{consumer.name}: {consumer.problem}")
         if consumer.settlements.problem is not None:
             blocking.append(f"{consumer.name}: {consumer.settlements.problem}")
+        if consumer.copy_problem is not None:
+            blocking.append(f"{consumer.name}: {consumer.copy_problem}")
         if consumer.choked:
             blocking.append(f"{consumer.name}: failing messages and those behind them are all that prefetch allows")
         if (overdue := consumer.overdue) > 0:
@@ -75,11 +79,10 @@ def _of_broker(broker: Broker) -> list[str]:
     return problems
 
 
-def _of_messages(consumer: Consumer) -> list[str]:
+def _of_messages(consumer: "Consumer") -> list[str]:
     now = monotonic()
     return [
         f"{consumer.name}: message {shown(id)} failed {failure.count} times, "
         f"{failure.error} {now - failure.when:.0f} s ago"
-        for id, failure in consumer.failures.items()
-        if now - failure.when < FAILURE_SHOWN_FOR
-    ][-20:]
+        for id, failure in consumer.failures.since(now - FAILURE_SHOWN_FOR)[-20:]
+    ]

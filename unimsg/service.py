@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 
 from typing_extensions import TypeVar
@@ -11,6 +12,8 @@ from typing_extensions import TypeVar
 from unimsg.channel import Channel, Queue, Topic, check_short_name
 from unimsg.context import Context
 from unimsg.errors import ConfigurationError
+from unimsg.retry import Retry
+from unimsg.store import Store
 
 if TYPE_CHECKING:
     from unimsg.bus import Bus
@@ -20,6 +23,8 @@ __all__ = ["Around", "Handler", "Service"]
 Body = TypeVar("Body")
 Reply = TypeVar("Reply", default=None)
 State = TypeVar("State", default=None)
+
+DEFAULT_RETRY = Retry(1, 10, 60)
 
 Around = Callable[[Context[Any], Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]
 """`async def around(context, handle)`: wraps every attempt of every handler; awaits `handle()` once."""
@@ -38,6 +43,27 @@ class _Decorator(Protocol[Body, Reply, State]):
     def __call__(self, f: Callable[[Body], Reply], /) -> Callable[[Body], Reply]: ...
 
 
+class _BatchDecorator(Protocol[Body, State]):
+    @overload
+    def __call__(
+        self, f: Callable[[Sequence[Body]], Coroutine[Any, Any, None]], /
+    ) -> Callable[[Sequence[Body]], Coroutine[Any, Any, None]]: ...
+    @overload
+    def __call__(
+        self, f: Callable[[Sequence[Body], Context[State]], Coroutine[Any, Any, None]], /
+    ) -> Callable[[Sequence[Body], Context[State]], Coroutine[Any, Any, None]]: ...
+    @overload
+    def __call__(self, f: Callable[[Sequence[Body]], None], /) -> Callable[[Sequence[Body]], None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How a handler of batches gets them."""
+
+    size: int
+    within: float
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """One declared handler."""
@@ -48,8 +74,12 @@ class Handler:
     subscription: str | None
     concurrency: int
     timeout: float
+    retry: Retry | None
+    replay: timedelta | None
+    store: Store[Any] | None
     takes_context: bool
     is_async: bool
+    batching: Batching | None = None
 
     @property
     def source(self) -> str:
@@ -62,35 +92,53 @@ class Service(Generic[State]):
 
     `name` is the CloudEvents source of what it sends, and its subscription of each topic. `lifespan`: an async context
     manager made from the bus; what it yields is `context.state`. It is entered before the first message and left after
-    the last. `grace`: seconds that running handlers get to end at shutdown; those that do not are cancelled, and their
-    messages are delivered again. `around`: each wraps every attempt of every handler, the first outermost.
+    the last. `retry`: what becomes of a message whose handler failed, unless the handler has its own.
+    `expose_errors`: the texts of errors, which may hold anything, go into dead letters. `grace`: seconds that running
+    handlers get to end at shutdown; those that do not are cancelled, and their messages are delivered again. `around`:
+    each wraps every attempt of every handler, the first outermost.
     """
 
     @overload
-    def __init__(self: "Service[None]", name: str, *, grace: float = 25.0, around: Sequence[Around] = ()) -> None: ...
+    def __init__(
+        self: "Service[None]",
+        name: str,
+        *,
+        retry: Retry = ...,
+        expose_errors: bool = ...,
+        grace: float = ...,
+        around: Sequence[Around] = ...,
+    ) -> None: ...
     @overload
     def __init__(
         self,
         name: str,
         *,
         lifespan: "Callable[[Bus], AbstractAsyncContextManager[State]]",
-        grace: float = 25.0,
-        around: Sequence[Around] = (),
+        retry: Retry = ...,
+        expose_errors: bool = ...,
+        grace: float = ...,
+        around: Sequence[Around] = ...,
     ) -> None: ...
     def __init__(
         self,
         name: str,
         *,
         lifespan: "Callable[[Bus], AbstractAsyncContextManager[Any]] | None" = None,
+        retry: Retry = DEFAULT_RETRY,
+        expose_errors: bool = False,
         grace: float = 25.0,
         around: Sequence[Around] = (),
     ) -> None:
         """Raises ConfigurationError: bad name or grace."""
         check_short_name("service", name)
+        if not isinstance(retry, Retry):
+            raise ConfigurationError(f"service {name}: retry must be a Retry, not {retry!r}: Retry(1, 10, 60)")
         if grace < 0:
             raise ConfigurationError(f"service {name}: grace must be 0 or more seconds, not {grace}")
         self.name = name
         self.lifespan = lifespan
+        self.retry = retry
+        self.expose_errors = expose_errors
         self.grace = grace
         self.around = tuple(around)
         self.handlers: list[Handler] = []
@@ -100,7 +148,13 @@ class Service(Generic[State]):
 
     @overload
     def handler(
-        self, channel: Queue[Body, Reply], *, concurrency: int = ..., timeout: float = ...
+        self,
+        channel: Queue[Body, Reply],
+        *,
+        store: Store[None] | None = ...,
+        concurrency: int = ...,
+        retry: Retry | None = ...,
+        timeout: float = ...,
     ) -> _Decorator[Body, Reply, State]: ...
     @overload
     def handler(
@@ -108,7 +162,10 @@ class Service(Generic[State]):
         channel: Topic[Body, Reply],
         *,
         subscription: str | None = ...,
+        replay: timedelta | None = ...,
+        store: Store[None] | None = ...,
         concurrency: int = ...,
+        retry: Retry | None = ...,
         timeout: float = ...,
     ) -> _Decorator[Body, Reply | None, State]: ...
     def handler(
@@ -116,31 +173,127 @@ class Service(Generic[State]):
         channel: Channel[Any, Any],
         *,
         subscription: str | None = None,
+        replay: timedelta | None = None,
+        store: Store[Any] | None = None,
         concurrency: int = 10,
+        retry: Retry | None = None,
         timeout: float = 300.0,
     ) -> Any:  # the overloads type it
         """Makes the decorated function handle the channel's messages.
 
         It takes `(body)` or `(body, context)` and is `async def`, or `def` for `(body)` alone, which then runs in a
-        thread. `subscription`, of a topic: the durable reader's name, the service's unless given. `concurrency`: how
-        many messages it handles at once in this process, of one key never more than one. `timeout`: seconds after
-        which it is cancelled, which is a failure of the handler. The thread of a `def` handler cannot be cancelled: its
-        message and its slot stay held until it ends, and so does the process at its exit.
+        thread. `subscription`, of a topic: the durable reader's name, the service's unless given. `replay`, of a
+        topic with history: a subscription that does not exist yet begins so far back. `store`: remembers
+        the messages that were handled, so that a repeated one is not handled again. `concurrency`: how many messages
+        it handles at once in this process, of one key never more than one. `retry`: what becomes of a message when it
+        fails, instead of what the service says. `timeout`: seconds after which it is cancelled, which is a failure of
+        the handler. The thread of a `def` handler cannot be cancelled: its message and its slot stay held until it
+        ends, and so does the process at its exit.
 
         Raises:
             ConfigurationError: wrong parameters, or another handler reads the same.
         """
+        return self._declaration(channel, subscription, replay, concurrency, retry, timeout, store=store)
+
+    @overload
+    def batch_handler(
+        self,
+        channel: Queue[Body, Any],
+        *,
+        size: int = ...,
+        within: float = ...,
+        concurrency: int = ...,
+        retry: Retry | None = ...,
+        timeout: float = ...,
+    ) -> _BatchDecorator[Body, State]: ...
+    @overload
+    def batch_handler(
+        self,
+        channel: Topic[Body, Any],
+        *,
+        size: int = ...,
+        within: float = ...,
+        subscription: str | None = ...,
+        replay: timedelta | None = ...,
+        concurrency: int = ...,
+        retry: Retry | None = ...,
+        timeout: float = ...,
+    ) -> _BatchDecorator[Body, State]: ...
+    def batch_handler(
+        self,
+        channel: Channel[Any, Any],
+        *,
+        size: int = 100,
+        within: float = 1.0,
+        subscription: str | None = None,
+        replay: timedelta | None = None,
+        concurrency: int = 1,
+        retry: Retry | None = None,
+        timeout: float = 300.0,
+    ) -> Any:  # the overloads type it
+        """Makes the decorated function handle the channel's messages many at a time.
+
+        It takes a sequence of bodies, and a context if it wants one, whose `messages` are theirs. When it returns, all
+        are done. When it fails, it gets each of them again by itself, so that only those at fault are tried again, or
+        are dead letters. `size`: messages of a batch at most. `within`: seconds that a batch waits to become full.
+        `concurrency`: batches at once; a key is in one of them at a time. The ids of what it sends through the context
+        derive from the first message of the batch. The rest is as of `handler`.
+
+        Raises:
+            ConfigurationError: wrong parameters, or another handler reads the same.
+        """
+        if size < 1 or within < 0:
+            raise ConfigurationError(f"{channel.name}: size must be 1 or more, within 0 or more seconds")
+        return self._declaration(
+            channel, subscription, replay, concurrency, retry, timeout, batching=Batching(size, within)
+        )
+
+    def _declaration(
+        self,
+        channel: Channel[Any, Any],
+        subscription: str | None,
+        replay: timedelta | None,
+        concurrency: int,
+        retry: Retry | None,
+        timeout: float,
+        *,
+        store: Store[Any] | None = None,
+        batching: Batching | None = None,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """The decorator that declares the handler."""
         if isinstance(channel, Topic):
             subscription = self.name if subscription is None else subscription
             check_short_name("subscription", subscription)
         elif subscription is not None:
             raise ConfigurationError(f"{channel.name} is a queue: only topics have subscriptions")
+        if replay is not None and (channel.history is None or replay > channel.history):
+            raise ConfigurationError(
+                f"{channel.name}: replay={replay!r}, and its history is {channel.history!r}: declare the topic with a "
+                "longer one"
+            )
         if concurrency < 1 or timeout <= 0:
             raise ConfigurationError(f"{channel.name}: concurrency must be 1 or more, timeout more than 0 seconds")
+        if not (retry is None or isinstance(retry, Retry)):
+            raise ConfigurationError(f"{channel.name}: retry must be a Retry, not {retry!r}: Retry(1, 10, 60)")
+        if store is not None and (isinstance(store, type) or not callable(getattr(store, "begin", None))):
+            raise ConfigurationError(f"{channel.name}: store must be a Store, not {store!r}: MemoryStore()")
 
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             takes_context, is_async = _signature(channel.name, function)
-            handler = Handler(self.name, function, channel, subscription, concurrency, timeout, takes_context, is_async)
+            handler = Handler(
+                service=self.name,
+                function=function,
+                channel=channel,
+                subscription=subscription,
+                concurrency=concurrency,
+                timeout=timeout,
+                retry=retry,
+                replay=replay,
+                store=store,
+                takes_context=takes_context,
+                is_async=is_async,
+                batching=batching,
+            )
             refuse_second(self.handlers, handler)
             self.handlers.append(handler)
             return function

@@ -1,7 +1,7 @@
 """unimsg's port on Apache Kafka: connecting, topology, and the way to the parts that send and receive."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,13 +24,16 @@ from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, Pub
 from unimsg.network import host_and_port, is_loopback
 from unimsg_kafka import positions
 from unimsg_kafka.clients import Clients, Server, close_client
+from unimsg_kafka.derived import compared_with, dead_letters_of, made_with, origin
 from unimsg_kafka.errors import UNREACHABLE, describe, never_left, problem
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
+from unimsg_kafka.keeping import MAX_HISTORY, refuse_too_long, with_history
 from unimsg_kafka.operations import KafkaOperations, options_of
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
 from unimsg_kafka.publisher import Publisher
 from unimsg_kafka.receiver import KafkaReceiver
-from unimsg_kafka.topics import Topics, persist, wanted_partitions
+from unimsg_kafka.reminding import remind
+from unimsg_kafka.topics import Topics, persist, settings_for, wanted_partitions
 from unimsg_kafka.wire import topic_of
 
 __all__ = ["KafkaAdapter"]
@@ -42,7 +45,7 @@ _PULSE = 3.0
 class KafkaAdapter(Adapter):
     broker = "kafka"
     attribute_prefix = "ce_"
-    capabilities = Capabilities(max_delay=0.0, max_body=16 * 1024 * 1024)
+    capabilities = Capabilities(max_delay=0.0, max_body=16 * 1024 * 1024, max_history=MAX_HISTORY)
     options_type = KafkaOptions
 
     def __init__(self, servers: Sequence[Server], options: KafkaBrokerOptions, *, tls: bool) -> None:
@@ -85,16 +88,14 @@ class KafkaAdapter(Adapter):
         except UNREACHABLE as error:
             await self.aclose(timeout=1.0)
             raise ConnectError(f"kafka: {self._named()}: {describe(error)}", reason="protocol") from error
-        self._connection.watch()
+        self._connection.watch(self._dead_letters)
 
     async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
-        for need, value in (("start", wanted.start), ("history", wanted.history)):
-            if value is not None:
-                raise CapabilityError(f"kafka: {address.name}: {need} is not supported yet: leave it out")
+        refuse_too_long(address, wanted)
         options = options_of(wanted)
         self._remember(address, options)
         if address.kind is not Kind.INBOX:
-            await persist(lambda: self._ensure(address, options), "create", address.name, timeout=timeout)
+            await persist(lambda: self._ensure(address, options, wanted), "create", address.name, timeout=timeout)
 
     async def send(
         self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0
@@ -136,11 +137,17 @@ class KafkaAdapter(Adapter):
             raise ConnectError(f"kafka: {self._named()}: not connected", reason="refused")
         return self._connection
 
-    async def _ensure(self, address: Address, options: KafkaOptions) -> None:
+    async def _ensure(self, address: Address, options: KafkaOptions, wanted: Wanted) -> None:
         topics = self._open.topics
-        partitions = wanted_partitions(address, options) or DEFAULT_PARTITIONS
-        topic = await topics.make(address.channel, options, partitions)
-        differences = await topics.differences(topic, address, options)
+        made, compared = with_history(options, wanted.history), options
+        channel = origin(address)
+        if channel is not None:
+            said = settings_for(options).get("max.message.bytes", "0")  # the channel may not be made yet
+            made = made_with(address, options, max(int(said), await topics.limit(channel)))
+            compared = compared_with(address, options)
+        partitions = wanted_partitions(address, made) or DEFAULT_PARTITIONS
+        topic = await topics.make(address.channel, made, partitions)
+        differences = await topics.differences(topic, address, compared, wanted.history)
         if differences:
             found = "; ".join(f"{one.what}: found {one.found}, wanted {one.wanted}" for one in differences)
             raise TopologyError(
@@ -148,7 +155,7 @@ class KafkaAdapter(Adapter):
                 "(other partitions move keys: drain it first)"
             )
         if address.subscription:
-            await positions.begin(topics, address.name, topic)
+            await positions.begin(topics, address.name, topic, wanted.start)
 
     async def _receiver(self, address: Address, prefetch: int, grace: float) -> "KafkaReceiver | InboxReceiver":
         topics = self._open.topics
@@ -175,6 +182,14 @@ class KafkaAdapter(Adapter):
         publisher.compressions[topic_of(address)] = options.compression
         publisher.forget(topic_of(address))
 
+    def _dead_letters(self) -> Iterable[Address]:
+        """Of what is received here."""
+        return [
+            dead_letters_of(receiver.address)
+            for receiver in self._receivers
+            if isinstance(receiver, KafkaReceiver) and not receiver.closed and origin(receiver.address) is None
+        ]
+
     def _named(self) -> str:
         return ",".join(f"{host}:{port}" for host, port in self._servers)
 
@@ -186,16 +201,18 @@ class _Connection:
         self.topics = Topics(clients)
         self.publisher = Publisher(self.topics)
         self.problem: str | None = None
-        self._pulse: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def watch(self) -> None:
-        """Begins to ask the cluster whether it is there: aiokafka's clients reconnect by themselves and tell nobody."""
-        self._pulse = asyncio.create_task(self._beat())
+    def watch(self, dead_letters: Callable[[], Iterable[Address]]) -> None:
+        """Begins to ask the cluster whether it is there: aiokafka's clients reconnect by themselves and tell nobody.
+        And to keep it from forgetting `dead_letters`."""
+        self._tasks = [asyncio.create_task(self._beat()), asyncio.create_task(remind(self.topics, dead_letters))]
 
     async def aclose(self, timeout: float) -> None:
-        if self._pulse is not None:
-            self._pulse.cancel()
-            await asyncio.wait([self._pulse])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self.publisher.aclose(timeout)
         await self.topics.aclose()
         await close_client(self.topics.admin._client)

@@ -1,7 +1,7 @@
 """What a group gave to one of its members until its next change: one epoch."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import monotonic
 
 from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
@@ -12,6 +12,7 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
 from unimsg.adapter import Delivery, Epoch
 from unimsg_kafka.offsets import Watermark, done_above
 from unimsg_kafka.positions import Member, Position
+from unimsg_kafka.sharing import Share
 from unimsg_kafka.wire import decode
 
 _STUCK_AFTER = 60.0
@@ -20,10 +21,11 @@ _STUCK_AFTER = 60.0
 class Partition:
     """One partition of it; the token of its deliveries."""
 
-    __slots__ = ("assignment", "committed", "mark", "moved")
+    __slots__ = ("assignment", "committed", "mark", "moved", "share")
 
-    def __init__(self, assignment: "Assignment", log: str, at: Position) -> None:
+    def __init__(self, assignment: "Assignment", log: str, at: Position, share: Share | None) -> None:
         self.assignment = assignment
+        self.share = share
         self.mark = Watermark(log, at.offset, done_above(at.offset, at.metadata))
         self.committed: Position | None = None
         self.moved = monotonic()
@@ -36,9 +38,11 @@ class Partition:
 
 
 class Assignment:
-    def __init__(self, member: Member, places: Sequence[TopicPartition]) -> None:
+    def __init__(self, member: Member, places: Sequence[TopicPartition], *, shared: int = 0) -> None:
+        """`shared`: so many messages are shared out among the partitions; 0: they are not."""
         self.member = member
         self.places = places
+        self._shared = shared
         self.epoch = Epoch()
         self.partitions: dict[TopicPartition, Partition] = {}
         """Empty until the last owners' positions were read."""
@@ -56,13 +60,18 @@ class Assignment:
     def begin(self, log: str, known: dict[TopicPartition, Position]) -> None:
         """`log`: the topic's id. `known`: where the group stands."""
         nowhere = Position(0, "")
-        self.partitions = {place: Partition(self, log, known.get(place, nowhere)) for place in self.places}
+        for place in self.places:
+            share = Share(self._shared, len(self.places)) if self._shared else None
+            self.partitions[place] = Partition(self, log, known.get(place, nowhere), share)
         self.ready = True
 
     def take(self, partition: Partition, batch: Sequence[ConsumerRecord]) -> list[Delivery]:
         """The deliveries of records that arrived, without those that were settled in an earlier assignment."""
-        arrived, epoch = partition.mark.arrived, self.epoch
-        deliveries = [Delivery(decode(record), epoch, partition, record) for record in batch if arrived(record.offset)]
+        arrived, epoch, share = partition.mark.arrived, self.epoch, partition.share
+        fitting: Iterable[ConsumerRecord] = batch if share is None else share.fitting(batch, partition.mark.open)
+        deliveries = [
+            Delivery(decode(record), epoch, partition, record) for record in fitting if arrived(record.offset)
+        ]
         self.open += len(deliveries)
         if partition.mark.lost:
             self.went_back = True
@@ -94,9 +103,9 @@ class Assignment:
             self.partitions[place].moved = monotonic()
 
     def stuck(self) -> str | None:
-        """The first message that holds up a partition's commit for long, in words."""
+        """The first message that holds up a partition's commit for long, in words. A share is there to be held."""
         for place, partition in self.partitions.items():
-            if partition.mark.open and monotonic() - partition.moved > _STUCK_AFTER:
+            if partition.share is None and partition.mark.open and monotonic() - partition.moved > _STUCK_AFTER:
                 offset = next(iter(partition.mark.open))
                 return f"partition {place.partition}, offset {offset} is not settled for over {_STUCK_AFTER:g} s"
         return None

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING
 
 from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
@@ -13,7 +12,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError  # type: ig
 from aiokafka.producer.message_accumulator import BatchBuilder  # type: ignore[import-untyped]
 
 from unimsg_kafka.clients import withdraw
-from unimsg_kafka.errors import FINAL, MISSING, STALE_PRODUCER, UNREACHABLE, is_refusal, problem
+from unimsg_kafka.errors import FINAL, MISSING, STALE_PRODUCER, is_refusal, problem
 from unimsg_kafka.wire import encode
 
 if TYPE_CHECKING:
@@ -24,6 +23,31 @@ _ALL = 1 << 30
 _LOOK_AFTER = 1.0  # seconds without an answer, then we look whether the topic is still there
 
 Future = asyncio.Future[object]
+
+
+class _Flight:
+    """A batch on its way. It stands in aiokafka's batch like the future of a single message, and so hears of the end at
+    once: a future's callback comes a turn of the event loop later, and a turn costs as much as all that we do."""
+
+    __slots__ = ("_landed", "_lane", "_producer", "_taken")
+    offset = timestamp = 0  # aiokafka reckons from these what it tells, and nobody here wants to know
+
+    def __init__(self, lane: "Lane", producer: AIOKafkaProducer, taken: "list[Entry]") -> None:
+        self._lane = lane
+        self._producer = producer
+        self._taken = taken
+        self._landed = False
+
+    def done(self) -> bool:
+        return self._landed
+
+    def set_result(self, _: object) -> None:
+        self._landed = True
+        self._lane.land(self._producer, self._taken, None)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._landed = True
+        self._lane.land(self._producer, self._taken, error)
 
 
 class Lane:
@@ -57,7 +81,7 @@ class Lane:
         if not taken:
             return
         batch.close()
-        future = self._hand_over(producer, batch)
+        future = self._hand_over(producer, batch, _Flight(self, producer, taken))
         if future is None:
             self.queue.extendleft(reversed(taken))
             self._route.prepare()
@@ -65,7 +89,6 @@ class Lane:
         for entry in taken:
             entry.handed = True
         self._in_flight, self._since = (producer, future), self._loop.time()
-        future.add_done_callback(partial(self._done, producer, taken))
 
     def watch(self) -> None:
         """To be called now and then. aiokafka sends a batch for a deleted topic again and again, and so into a topic
@@ -91,26 +114,22 @@ class Lane:
             queue.popleft()
         return taken
 
-    def _hand_over(self, producer: AIOKafkaProducer, batch: BatchBuilder) -> Future | None:
-        """Gives the batch to aiokafka without waiting; None if it would wait: for the topic's metadata.
-
-        `send_batch` is a coroutine that has nothing to wait for while the producer knows the topic and no batch of the
-        partition is in flight. Stepping it here spares a task for each batch.
-        """
-        step = producer.send_batch(batch, self._place.topic, partition=self._place.partition)
-        try:
-            step.send(None)
-        except StopIteration as handed:
-            return handed.value  # type: ignore[no-any-return]  # a future, of an untyped package
-        except (*UNREACHABLE, AssertionError):  # closed, or it does not know the partition
+    def _hand_over(self, producer: AIOKafkaProducer, batch: BatchBuilder, flight: "_Flight") -> Future | None:
+        """Gives the batch to aiokafka; None if it would not take it now. As `send_batch`, which is a coroutine with
+        nothing to wait for while the producer knows the partition and no batch of it is in flight."""
+        accumulator = producer._message_accumulator
+        known = producer.client.cluster.partitions_for_topic(self._place.topic)
+        if known is None or accumulator._batches.get(self._place):
+            return None
+        if self._place.partition not in known or accumulator._closed or accumulator._exception is not None:
             self.poisoned = producer
             return None
-        step.close()
-        return None
+        sent = accumulator._append_batch(batch, self._place)
+        sent._msg_futures.append((flight, flight))
+        return sent.future  # type: ignore[no-any-return]  # a future, of an untyped package
 
-    def _done(self, producer: AIOKafkaProducer, taken: "list[Entry]", future: Future) -> None:
+    def land(self, producer: AIOKafkaProducer, taken: "list[Entry]", error: BaseException | None) -> None:
         self._in_flight = None
-        error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is None:
             self._most = min(self._most * 2, _ALL)
             for entry in taken:

@@ -3,18 +3,24 @@
 Kafka keeps one offset per group and partition: everything below it is done. Messages settle out of order, so the
 offsets that are done above it travel in the commit's metadata, a text of at most 4,096 bytes, and the next owner of the
 partition skips them. The text is the topic's id and the lengths of runs, from the committed offset on, open and done by
-turns: "u2:<id>:2,3,1,4" at offset 10 says that 10 and 11 are open, 12 to 14 done, 15 open, 16 to 19 done.
+turns: "u2:<id>:2,3,1,4" at offset 10 says that 10 and 11 are open, 12 to 14 done, 15 open, 16 to 19 done. Where that
+is too long, it is packed: "u2:<id>:z" and the same lengths in zlib's form and base 64.
 
 The id is there because a topic can be deleted and made anew under its name while receivers run: a commit for the old
 one then lands on the new one, and says nothing of it.
 """
 
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 METADATA_LIMIT = 4000
 """Characters; the broker refuses a commit with more than its `offset.metadata.max.bytes`, 4,096 by default."""
 _VERSION = "u2"
+_PACKED = "z"
+_PACKED_TO = 8
+"""Times the limit: more text is not tried to pack. Ten thousand offsets, open and done by chance, take 2,600."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +84,10 @@ def done_above(mark: int, metadata: str) -> list[Run]:
     """Reads what `Watermark.metadata` wrote for a commit at `mark`; nothing of anybody else's text."""
     try:
         version, _, runs_text = metadata.split(":")
+        if runs_text.startswith(_PACKED):
+            runs_text = zlib.decompress(b64decode(runs_text[1:])).decode()
         lengths = [int(length) for length in runs_text.split(",")] if version == _VERSION else []
-    except ValueError:
+    except (ValueError, zlib.error):
         return []
     runs, offset = [], mark
     for open_length, done_length in zip(lengths[::2], lengths[1::2], strict=False):
@@ -98,15 +106,20 @@ def log_of(metadata: str) -> str | None:
 def written(log: str, mark: int = 0, done: Iterable[Run] = ()) -> str:
     """The metadata of a commit at `mark`."""
     text, offset = f"{_VERSION}:{log}:", mark
-    parts, length = [], len(text)
+    room = METADATA_LIMIT - len(text)
+    parts, lengths, short = [], 0, 0
     for run in done:
         part = f"{run.start - offset},{run.end - run.start}"
-        length += len(part) + 1
-        if length > METADATA_LIMIT:
+        lengths += len(part) + 1
+        if lengths > room * _PACKED_TO:
             break
         parts.append(part)
+        short += lengths <= room
         offset = run.end
-    return text + ",".join(parts)
+    if short == len(parts):
+        return text + ",".join(parts)
+    packed = _PACKED + b64encode(zlib.compress(",".join(parts).encode())).decode()
+    return text + (packed if len(packed) <= room else ",".join(parts[:short]))
 
 
 def _runs_between(open_offsets: Iterable[int], end: int, done_before: Sequence[Run]) -> Iterable[Run]:

@@ -1,10 +1,14 @@
 """What operators ask of Kafka. Nothing here joins a group, commits or creates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime
 
-from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted
+from unimsg.adapter import Address, Difference, Kind, Operations, Wanted, Wire
 from unimsg_kafka import positions
-from unimsg_kafka.offsets import done_above
+from unimsg_kafka.browsing import browse, waiting
+from unimsg_kafka.derived import compared_with, is_dead_letters, origin
+from unimsg_kafka.history import read
+from unimsg_kafka.keeping import refuse_too_long
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaOptions
 from unimsg_kafka.topics import Topics, persist, wanted_partitions
 
@@ -16,6 +20,7 @@ class KafkaOperations(Operations):
         self._remember = remember
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
+        refuse_too_long(address, wanted)
         if address.kind is Kind.INBOX:
             return []
         return await persist(lambda: self._inspect(address, wanted), "inspect", address.name, timeout=timeout)
@@ -25,31 +30,31 @@ class KafkaOperations(Operations):
             return None
         return await persist(lambda: self._backlog(address), "read the backlog of", address.name, timeout=timeout)
 
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+        return await persist(lambda: self._browse(address, limit), "browse", address.name, timeout=timeout)
+
+    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        return read(self._topics, topic, since, timeout)
+
     async def _inspect(self, address: Address, wanted: Wanted) -> list[Difference]:
         options = options_of(wanted)
         self._remember(address, options)
         topic = await self._topics.find(address.channel)
         if topic is None:
-            partitions = wanted_partitions(address, options) or DEFAULT_PARTITIONS
+            partitions = 1 if is_dead_letters(address) else wanted_partitions(address, options) or DEFAULT_PARTITIONS
             return [Difference(f"topic {address.channel}", f"{partitions} partitions", None)]
-        differences = await self._topics.differences(topic, address, options)
+        if origin(address) is not None:
+            options = compared_with(address, options)
+        differences = await self._topics.differences(topic, address, options, wanted.history)
         if address.subscription and not await positions.read(self._topics.admin, address.name, topic):
             differences.append(Difference(f"consumer group {address.name}", "a committed position", None))
         return differences
 
     async def _backlog(self, address: Address) -> int:
-        topic = await self._topics.get(address.channel)
-        at = await positions.read(self._topics.admin, address.name, topic)
-        if address.subscription and not at:
-            raise ChannelMissing(f"kafka: consumer group {address.name} has no position on {address.channel}")
-        first, end = await self._topics.beginnings(topic), await self._topics.ends(topic)
-        waiting = 0
-        for place in topic.all:
-            position = at.get(place)
-            start = first[place] if position is None else max(position.offset, first[place])
-            done = done_above(position.offset, position.metadata) if position else []
-            waiting += end[place] - start - sum(run.end - max(run.start, start) for run in done if run.end > start)
-        return waiting
+        return sum(place.count for place in (await waiting(self._topics, address)).values())
+
+    async def _browse(self, address: Address, limit: int) -> list[Wire]:
+        return await browse(self._topics, await waiting(self._topics, address), limit)
 
 
 def options_of(wanted: Wanted) -> KafkaOptions:

@@ -37,3 +37,6 @@ class KafkaOptions(ChannelOptions):
     """How this process compresses what it sends. All but gzip need the package `cramjam` at both ends."""
     config: dict[str, str] = Field(default_factory=dict)
     """Kafka's own topic settings, as it names them: {"retention.ms": "604800000"}."""
+    dead_letter_config: dict[str, str] = Field(default_factory=dict)
+    """The same of the topic of its dead letters, which is made like the channel's, but keeps them for ever:
+    {"retention.ms": "2592000000"}."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
@@ -50,8 +51,9 @@ async def read(
     }
 
 
-async def begin(topics: Topics, group: str, topic: Topic) -> None:
-    """Makes a new subscription start with what is sent from now on. Moves nothing that has a position.
+async def begin(topics: Topics, group: str, topic: Topic, start: datetime | None) -> None:
+    """Makes a new subscription start with what was sent since `start`, or is from now on. Moves nothing that has a
+    position.
 
     The commit is in a transaction whose id is the group's: whoever starts one fences all who looked before, so that of
     racing processes none commits what it saw before another was done. A group with a position on some partitions is
@@ -64,9 +66,12 @@ async def begin(topics: Topics, group: str, topic: Topic) -> None:
     try:
         await fence.start()
         if not await read(admin, group, topic):
-            ends = {place: (end, written(topic.id)) for place, end in (await topics.ends(topic)).items()}
+            begins = await topics.ends(topic)
+            if start is not None:  # the ends are looked up first: what comes meanwhile is behind them
+                begins = await topics.since(topic, start, begins)
+            commits = {place: (offset, written(topic.id)) for place, offset in begins.items()}
             async with fence.transaction():
-                await fence.send_offsets_to_transaction(ends, group)
+                await fence.send_offsets_to_transaction(commits, group)
     finally:
         await stop_producer(fence, 2.0)
         ended = fence._txn_manager.wait_for_transaction_end()

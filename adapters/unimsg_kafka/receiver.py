@@ -26,6 +26,7 @@ from unimsg.mailbox import Mailbox
 from unimsg_kafka import positions
 from unimsg_kafka.assignment import Assignment, Partition
 from unimsg_kafka.clients import stop_consumer
+from unimsg_kafka.derived import is_room
 from unimsg_kafka.errors import problem
 from unimsg_kafka.topics import Topic, Topics
 
@@ -53,7 +54,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
     ) -> None:
         self.closed = False
         self._topics = topics
-        self._topic, self._address, self._group = topic, address, address.name
+        self._topic, self.address, self._group = topic, address, address.name
         self._prefetch, self._grace, self._session = prefetch, grace, session
         self._mailbox = Mailbox(prefetch)
         self._consumer: AIOKafkaConsumer | None = None
@@ -86,7 +87,10 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             if delivery.epoch.over or partition.mark.lost:
                 lost += 1
             else:
-                partition.mark.done(cast("ConsumerRecord", delivery.raw).offset)  # ours, as the token
+                record = cast("ConsumerRecord", delivery.raw)  # ours, as the token
+                partition.mark.done(record.offset)
+                if partition.share is not None and partition.share.remove(record):
+                    self._go_on(partition, TopicPartition(record.topic, record.partition))
             partition.assignment.take_back(left_open=False)
         self._dirty.set()
         self._room.set()
@@ -133,7 +137,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         if self._assignment is not None and self._assignment.ready and (stuck := self._assignment.stuck()) is not None:
             problems.append(stuck)
         return ReceiverHealth(
-            self._address,
+            self.address,
             consuming=self._consuming,
             since=self._since,
             last_delivery=self._last_delivery,
@@ -151,7 +155,8 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             # First of all, and without waiting before it: aiokafka already fetches for the new assignment, and a
             # record that no watermark has seen would be jumped over by a later commit.
             consumer.pause(*assigned)
-            self._assignment = Assignment(positions.member_of(consumer), list(assigned))
+            shared = self._prefetch if is_room(self.address) else 0
+            self._assignment = Assignment(positions.member_of(consumer), list(assigned), shared=shared)
             # Not here: the member sends no heartbeat before this returns.
             self._preparing = asyncio.create_task(self._prepare(consumer, self._assignment))
         except Exception as error:  # noqa: BLE001  # or nobody would see it
@@ -293,10 +298,19 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
                 consumer.pause(place)
             return
         deliveries = assignment.take(partition, batch)
+        if partition.share is not None and partition.share.stopped_at is not None:
+            consumer.seek(place, partition.share.stopped_at)
+            consumer.pause(place)
         self._last_delivery = monotonic()
         self._mailbox.put(deliveries)
         if len(deliveries) < len(batch):
             self._dirty.set()  # the mark moved over what was settled before, or was lost
+
+    def _go_on(self, partition: Partition, place: TopicPartition) -> None:
+        """It was paused because its share was full."""
+        consumer, assignment = self._consumer, partition.assignment
+        if consumer is not None and not assignment.epoch.draining and place in consumer.assignment():
+            consumer.resume(place)
 
     def _held(self) -> int:
         """What is taken and not settled, with what the core still has of earlier assignments."""

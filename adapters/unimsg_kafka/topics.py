@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
@@ -19,6 +20,7 @@ from unimsg.errors import TopologyError
 from unimsg_kafka.clients import Clients, stop_consumer
 from unimsg_kafka.errors import UNREACHABLE, operation_error
 from unimsg_kafka.identity import TopicRequest
+from unimsg_kafka.keeping import OF_KEEPING, forgets
 from unimsg_kafka.options import KafkaOptions
 
 Result = TypeVar("Result")
@@ -94,7 +96,7 @@ class Topics:
         if created:
             # -1: as many copies as the cluster's own default says. aiokafka wants an assignment beside it, even empty.
             new = NewTopic(name, partitions, options.replication or -1, {} if options.replication is None else None)
-            new.topic_configs = _settings(options)
+            new.topic_configs = settings_for(options)
             reply = await self.admin.create_topics([new], timeout_ms=10_000)
             _, code, text = reply.topic_errors[0]
             error = kafka.for_code(code)
@@ -113,7 +115,9 @@ class Topics:
             await self.ends(topic)
         return topic
 
-    async def differences(self, topic: Topic, address: Address, options: KafkaOptions) -> list[Difference]:
+    async def differences(
+        self, topic: Topic, address: Address, options: KafkaOptions, history: timedelta | None = None
+    ) -> list[Difference]:
         """How a topic differs from what is wanted: in what was given explicitly, and in what order needs."""
         what, found = f"topic {topic.name}", []
         partitions = wanted_partitions(address, options)
@@ -121,7 +125,7 @@ class Topics:
             found.append(Difference(f"{what} partitions", str(partitions), str(topic.partitions)))
         if options.replication is not None and options.replication != topic.replication:
             found.append(Difference(f"{what} replication", str(options.replication), str(topic.replication)))
-        settings = _settings(options)
+        settings = settings_for(options)
         if settings:
             real = await self._settings_of(topic.name, settings)
             found += [
@@ -129,6 +133,8 @@ class Topics:
                 for name, value in settings.items()
                 if real.get(name) != value and not (name not in options.config and int(real[name]) >= int(value))
             ]
+        if history is not None:
+            found += forgets(topic.name, await self._settings_of(topic.name, OF_KEEPING), history)
         return found
 
     async def limit(self, name: str) -> int:
@@ -142,6 +148,14 @@ class Topics:
     async def ends(self, topic: Topic) -> dict[TopicPartition, int]:
         """The offset that the next record of each partition will have."""
         return dict(await (await self._offsets()).end_offsets(topic.all))
+
+    async def since(
+        self, topic: Topic, moment: datetime, ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        """The offset of the first record of each partition that is not older, else its end of before."""
+        at = int(moment.timestamp() * 1000)
+        found = await (await self._offsets()).offsets_for_times(dict.fromkeys(topic.all, at))
+        return {place: ends[place] if (first := found.get(place)) is None else first.offset for place in topic.all}
 
     async def beginnings(self, topic: Topic) -> dict[TopicPartition, int]:
         """The offset of the oldest record that each partition still holds."""
@@ -202,7 +216,8 @@ async def persist(operation: Callable[[], Awaitable[Result]], what: str, channel
         raise operation_error(last, what, channel) from last
 
 
-def _settings(options: KafkaOptions) -> Mapping[str, str]:
+def settings_for(options: KafkaOptions) -> Mapping[str, str]:
+    """Kafka's own settings of a topic that is made with these options."""
     settings = dict(options.config)
     if options.max_body is not None and options.max_body + _ROOM_FOR_HEADERS > _USUAL_LIMIT:
         settings.setdefault("max.message.bytes", str(options.max_body + _ROOM_FOR_HEADERS))

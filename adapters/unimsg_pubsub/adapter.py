@@ -31,7 +31,10 @@ class PubSubAdapter(Adapter):
 
     broker = "pubsub"
     attribute_prefix = PREFIX
-    capabilities = Capabilities(max_body=MOST_BYTES - 20_000)  # headers, at most 16 KB, count as well
+    capabilities = Capabilities(
+        max_body=MOST_BYTES - 20_000,  # headers, at most 16 KB, count as well
+        counts_redeliveries=True,
+    )
     options_type = PubSubOptions
 
     def __init__(self, project: str, options: PubSubBrokerOptions) -> None:
@@ -78,7 +81,7 @@ class PubSubAdapter(Adapter):
         return AdapterHealth(connected, problems, [each.health() for each in self._receivers if not each.closed])
 
     def operations(self) -> PubSubOperations:
-        return PubSubOperations(self._topology)
+        return PubSubOperations(self._connected(), self._topology, self._options.ack_deadline)
 
     async def aclose(self, *, timeout: float) -> None:
         link, self._link = self._link, None

@@ -32,7 +32,7 @@ class Link:
         self._channels = [open_channel(options, credentials) for _ in range(2)]
         self.publisher = PublisherAsyncClient(transport=PublisherGrpcAsyncIOTransport(channel=self._channels[0]))
         self.subscriber = SubscriberAsyncClient(transport=SubscriberGrpcAsyncIOTransport(channel=self._channels[1]))
-        self._emulator = options.emulator is not None
+        self.emulator = options.emulator is not None
         self._closed = False
 
     @classmethod
@@ -117,7 +117,7 @@ class Link:
             if errors.missing(error) or errors.not_allowed(error):
                 return
             # Plain text to a TLS port ends as it does with a server that speaks anything else.
-            strange = self._emulator and errors.connect_reason(error) in ("protocol", "timeout")
+            strange = self.emulator and errors.connect_reason(error) in ("protocol", "timeout")
             tls = strange and await speaks_tls(self.target, within=1.0)
             raise errors.connect_error(self.target, error, speaks_tls=tls) from error
 

@@ -1,43 +1,118 @@
 """What operators ask."""
 
+import asyncio
 from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
-from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted
-from unimsg_pubsub.options import PubSubOptions
-from unimsg_pubsub.topology import Topology, options_of, topic_changes
+from unimsg.adapter import Address, ChannelMissing, Delivery, Difference, Kind, Operations, Receiver, Wanted, Wire
+from unimsg.errors import ConnectError, PermissionDenied, UnimsgError
+from unimsg_pubsub import derived
+from unimsg_pubsub.link import Link
+from unimsg_pubsub.receiver import PubSubReceiver
+from unimsg_pubsub.topology import Topology, has_subscription, options_of, topic_changes
+
+FIRST = 2.0
+"""Seconds within which the first message has to come, else nothing waits."""
+NEXT = 0.5
+"""Seconds after a message within which another one has to come, else that was all."""
 
 
 class PubSubOperations(Operations):
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, link: Link, topology: Topology, ack_deadline: int) -> None:
+        self._link = link
         self._topology = topology
+        self._ack_deadline = ack_deadline
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        options = options_of(address, wanted)
+        options_of(address, wanted)  # refuses what `ensure` does
         if address.kind is Kind.INBOX:
             return []
         until = monotonic() + timeout
+        differences = await self._inspect(address, wanted, until)
+        if has_subscription(address) and not derived.role_of(address):  # `ensure` makes its dead-letter queue, too
+            dead = derived.graveyard_of(address)
+            differences += await self._inspect(dead, wanted, until) if dead is not None else []
+        return differences
+
+    async def backlog(self, address: Address, *, timeout: float) -> int | None:
+        """None: the service only tells it through Cloud Monitoring, minutes late."""
+        await self._check(address, monotonic() + timeout)
+        return None
+
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+        """Receives, and gives it all back. Where a dead-letter policy is, that counts as one delivery of each message;
+        dead-letter queues have none.
+
+        A snapshot, read through a subscription made for it, would count nothing. But the service makes none of a
+        backlog older than 7 days, as dead letters are, and the emulator only of topics that retain what is old.
+        """
+        until = monotonic() + timeout
+        await self._check(address, until)
+        receiver = PubSubReceiver(self._link, self._topology, address, prefetch=limit, ack_deadline=self._ack_deadline)
+        receiver.start()
+        try:
+            found = await _all_of(receiver, limit, until)
+            if not found and (problem := receiver.health().problem) is not None:
+                raise _not_browsed(address, problem)
+        finally:
+            await receiver.aclose()
+        return [delivery.wire for delivery in sorted(found, key=_published)][:limit]
+
+    async def _inspect(self, address: Address, wanted: Wanted, until: float) -> list[Difference]:
         try:
             topic = await self._topology.get_topic(self._topology.source(address), until)
         except ChannelMissing:
             return [Difference(f"topic {address.channel}", "exists", None)]
         differences = [each.difference for each in topic_changes(address, topic)]
-        if address.kind is Kind.QUEUE or address.subscription:
-            differences += await self._of_subscription(address, options, until)
-        return differences
+        if not has_subscription(address):
+            return differences
+        try:
+            found = await self._topology.get_subscription(self._topology.subscription(address), until)
+        except ChannelMissing:
+            return [*differences, Difference(f"subscription {address.name}", "exists", None)]
+        changes = self._topology.subscription_changes(address, options_of(address, wanted), found)
+        return [*differences, *(each.difference for each in changes)]
 
-    async def backlog(self, address: Address, *, timeout: float) -> int | None:
-        """None: the service only tells it through Cloud Monitoring, minutes late."""
-        until = monotonic() + timeout
+    async def _check(self, address: Address, until: float) -> None:
+        """
+        Raises:
+            ChannelMissing: it does not exist.
+        """
         if address.kind is Kind.TOPIC and address.subscription is None:
             await self._topology.get_topic(self._topology.source(address), until)
         else:
             await self._topology.get_subscription(self._topology.subscription(address), until)
-        return None
 
-    async def _of_subscription(self, address: Address, options: PubSubOptions, until: float) -> list[Difference]:
+
+async def _all_of(receiver: Receiver, limit: int, until: float) -> list[Delivery]:
+    """What comes until nothing more does."""
+    found: dict[str, Delivery] = {}  # by Pub/Sub's own id: it may deliver one twice
+    wait = FIRST
+    while len(found) < limit and (wait := min(wait, until - monotonic())) > 0:
         try:
-            found = await self._topology.get_subscription(self._topology.subscription(address), until)
-        except ChannelMissing:
-            return [Difference(f"subscription {address.name}", "exists", None)]
-        return [each.difference for each in self._topology.subscription_changes(address, options, found)]
+            async with asyncio.timeout(wait):
+                batch = await receiver.receive()
+        except TimeoutError:
+            break
+        found.update({_message(delivery).message_id: delivery for delivery in batch})
+        wait = NEXT
+    return list(found.values())
+
+
+def _message(delivery: Delivery) -> Any:
+    """The protobuf message, which no type checker can know (see wire.py)."""
+    raw: Any = delivery.raw
+    return raw.message
+
+
+def _published(delivery: Delivery) -> tuple[int, int]:
+    moment = _message(delivery).publish_time
+    return (moment.seconds, moment.nanos)
+
+
+def _not_browsed(address: Address, problem: str) -> UnimsgError:
+    text = f"pubsub: subscription {address.name} could not be read ({problem})"
+    if "PERMISSION_DENIED" in problem:
+        return PermissionDenied(f"{text}: grant pubsub.subscriptions.consume")
+    return ConnectError(text, reason="timeout")

@@ -26,6 +26,9 @@ class PubSubOptions(ChannelOptions):
     new one. Publishers can still send a message twice."""
     retention: Retention | None = None
     """How long a message waits for its receiver, 10 minutes to 31 days. None: as it is, 7 days for a new one."""
+    delivery_limit: int = Field(default=100, ge=5, le=100)
+    """Deliveries of one message after which Pub/Sub moves it to `<name>..dead`: its receivers died, or gave it back,
+    each time. A dead-letter policy that names another topic is left as it is."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels of the topic and the subscription, set when they are created."""
 

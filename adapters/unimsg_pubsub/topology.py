@@ -13,7 +13,7 @@ from google.pubsub_v1 import types
 
 from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Wanted
 from unimsg.errors import CapabilityError, ConnectError, TopologyError
-from unimsg_pubsub import errors
+from unimsg_pubsub import derived, errors
 from unimsg_pubsub.link import Answer, Link
 from unimsg_pubsub.options import PubSubOptions
 from unimsg_pubsub.wire import INBOX
@@ -23,6 +23,9 @@ LABEL = "unimsg-kind"
 
 INBOX_LIFE = timedelta(days=1)  # the least that Pub/Sub allows; a closed inbox is deleted at once
 INBOX_RETENTION = timedelta(minutes=10)
+LONGEST_RETENTION = timedelta(days=31)
+DELETED = "_deleted-topic_"
+"""What Pub/Sub calls a topic that was deleted while something still named it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +63,28 @@ class Topology:
         """As `Adapter.ensure`."""
         if address.kind is Kind.INBOX:
             return
-        until = monotonic() + timeout
+        await self._ensure(address, wanted, monotonic() + timeout)
+
+    async def _ensure(self, address: Address, wanted: Wanted, until: float) -> None:
         options = options_of(address, wanted)
         found = await self._found_or_made(
             self.get_topic, self._create_topic, self._wanted_topic(address, options), until
         )
         refuse(topic_changes(address, found))
-        if address.kind is Kind.TOPIC and address.subscription is None:
+        if not has_subscription(address):
             return
+        # Where Pub/Sub itself may move messages to is made first: without a subscription there they would be lost.
+        if (dead := derived.graveyard_of(address)) is not None:
+            await self._ensure(dead, wanted, until)
         request = self._wanted_subscription(address, options)
         # One at a time: the emulator lets several creations of one subscription succeed at once, each throwing away
         # what the one before had received.
         lock = self._making.setdefault(request.name, asyncio.Lock())
         try:
-            async with asyncio.timeout(timeout), lock:
+            async with asyncio.timeout(until - monotonic()), lock:
                 found = await self._found_or_made(self.get_subscription, self._create_subscription, request, until)
         except TimeoutError as error:
-            text = f"pubsub: subscription {address.name} was not made within {timeout:g} s"
+            text = f"pubsub: subscription {address.name} was not made in time"
             raise ConnectError(text, reason="timeout") from error
         changes = self.subscription_changes(address, options, found)
         refuse(changes)
@@ -94,11 +102,10 @@ class Topology:
         until = monotonic() + timeout
         topic = types.Topic(name=self.topic(address))
         await self._found_or_made(self.get_topic, self._create_topic, topic, until)
-        request = self._wanted_subscription(address, PubSubOptions())
+        request = self._wanted_subscription(address, PubSubOptions(retention=INBOX_RETENTION))
         request.topic = topic.name
         request.filter = f'attributes."{INBOX}" = "{address.channel}"'  # the emulator keeps it and does not apply it
         request.expiration_policy = types.ExpirationPolicy(ttl=INBOX_LIFE)
-        request.message_retention_duration = INBOX_RETENTION
         await self._found_or_made(self.get_subscription, self._create_subscription, request, until)
 
     async def delete_subscription(self, name: str, *, timeout: float) -> None:
@@ -128,6 +135,9 @@ class Topology:
             rows.append(("exactly-once delivery", exactly_once, found.enable_exactly_once_delivery, field))
         if (retention := options.retention) is not None:
             rows.append(("retention", retention, found.message_retention_duration, "message_retention_duration"))
+        policy, field = self._wanted_policy(address, options), "dead_letter_policy"
+        if policy is not None and found.dead_letter_policy.dead_letter_topic in ("", DELETED, policy.dead_letter_topic):
+            rows.append(("dead letters", _policy_text(policy), _policy_text(found.dead_letter_policy), field))
         return [
             Change(Difference(f"{what} {setting}", _text(wanted), _text(is_)), field)
             for setting, wanted, is_, field in rows
@@ -148,10 +158,23 @@ class Topology:
             ack_deadline_seconds=self._ack_deadline,
             enable_message_ordering=address.ordered,
             enable_exactly_once_delivery=bool(options.exactly_once),
-            message_retention_duration=options.retention,
+            dead_letter_policy=self._wanted_policy(address, options),
+            message_retention_duration=options.retention or self._default_retention(address),
             expiration_policy=types.ExpirationPolicy(),  # there and without a time: never
             labels=options.labels,
         )
+
+    def _wanted_policy(self, address: Address, options: PubSubOptions) -> types.DeadLetterPolicy | None:
+        dead = derived.graveyard_of(address)
+        if dead is None:
+            return None
+        return types.DeadLetterPolicy(
+            dead_letter_topic=self._topic(dead.channel), max_delivery_attempts=options.delivery_limit
+        )
+
+    def _default_retention(self, address: Address) -> timedelta | None:
+        """None: Pub/Sub's own, 7 days. The emulator allows no more."""
+        return LONGEST_RETENTION if derived.role_of(address) == derived.DEAD and not self._link.emulator else None
 
     async def _create_topic(self, topic: types.Topic, until: float) -> types.Topic:
         return await self._do("pubsub.topics.create", topic.name, self._link.publisher.create_topic, topic, until)
@@ -190,7 +213,14 @@ def options_of(address: Address, wanted: Wanted) -> PubSubOptions:
     if wanted.start is not None or wanted.history is not None:
         need = "a start in the past" if wanted.start is not None else "history"
         raise CapabilityError(f"pubsub: {address.name}: {need} is not there yet on Pub/Sub: leave it out")
-    return wanted.options if isinstance(wanted.options, PubSubOptions) else PubSubOptions()
+    options = wanted.options if isinstance(wanted.options, PubSubOptions) else PubSubOptions()
+    if derived.role_of(address):  # how long a queue keeps its messages is nothing to what waits or is dead
+        return PubSubOptions(delivery_limit=options.delivery_limit, labels=options.labels)
+    return options
+
+
+def has_subscription(address: Address) -> bool:
+    return address.kind is Kind.QUEUE or address.subscription is not None
 
 
 def label_of(address: Address) -> str:
@@ -217,6 +247,12 @@ def refuse(changes: Sequence[Change]) -> None:
             f"pubsub: {text}. Pub/Sub cannot change this: declare it as it is, or take a new name, or delete it "
             "with what it holds"
         )
+
+
+def _policy_text(policy: types.DeadLetterPolicy) -> str:
+    if not policy.dead_letter_topic:
+        return "off"
+    return f"to {policy.dead_letter_topic} after {policy.max_delivery_attempts} deliveries"
 
 
 def _text(value: object) -> str:

@@ -6,6 +6,7 @@ from google.pubsub_v1 import types
 
 from unimsg.adapter import Wire
 from unimsg.errors import MessageTooLarge, PublishError, Refused
+from unimsg_pubsub import derived
 
 # The protobuf classes behind Google's typed ones cost a third of the time per message. They are built at run time:
 # no type checker can know them.
@@ -16,6 +17,11 @@ PREFIX = "ce-"
 ID, KEY = f"{PREFIX}id", f"{PREFIX}partitionkey"
 INBOX = "unimsg-inbox"
 """Attribute that names the inbox a message on the shared topic of replies is for."""
+
+SOURCE = "CloudPubSubDeadLetterSourceSubscription"
+"""Attribute of what Pub/Sub itself moved to a dead-letter topic."""
+DEAD_PREFIX = "unimsg-dead-"
+"""Of the headers that the core reads a dead letter from."""
 
 # Attributes that Pub/Sub and its clients add for themselves.
 BOOKKEEPING = ("goog", "CloudPubSub", INBOX)
@@ -69,5 +75,16 @@ def decode(message: Any) -> Wire:
     message_id = headers.pop(ID, "") or message.message_id
     key = headers.pop(KEY, None) or message.ordering_key or None
     if any(name.startswith(BOOKKEEPING) for name in headers):
-        headers = {name: value for name, value in headers.items() if not name.startswith(BOOKKEEPING)}
+        record = _record(headers[SOURCE], message) if SOURCE in headers else {}
+        headers = {name: value for name, value in headers.items() if not name.startswith(BOOKKEEPING)} | record
     return Wire(message_id, message.data, headers, key)
+
+
+def _record(source: str, message: Any) -> dict[str, str]:
+    """A dead letter's, as far as Pub/Sub knows it. `source`: the subscription that it was moved from."""
+    return {
+        f"{DEAD_PREFIX}reason": "delivery-limit",
+        f"{DEAD_PREFIX}attempts": "0",
+        f"{DEAD_PREFIX}origin": derived.owner_of(source).replace("..", "/"),
+        f"{DEAD_PREFIX}last-failed": message.publish_time.ToJsonString(),
+    }

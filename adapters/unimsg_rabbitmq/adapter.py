@@ -10,10 +10,13 @@ from unimsg.errors import PublishError
 from unimsg.keys import partition_of
 from unimsg_rabbitmq import errors, topology
 from unimsg_rabbitmq.connection import Connection
+from unimsg_rabbitmq.delays import MAX_DELAY, delay_queue
+from unimsg_rabbitmq.history import MAX_HISTORY
 from unimsg_rabbitmq.operations import RabbitOperations
 from unimsg_rabbitmq.options import RabbitOptions, Server
 from unimsg_rabbitmq.publisher import Call, Publisher
 from unimsg_rabbitmq.receiver import RabbitReceiver
+from unimsg_rabbitmq.starting import Starts
 from unimsg_rabbitmq.wire import PREFIX
 
 
@@ -27,7 +30,11 @@ class RabbitAdapter(Adapter):
 
     def __init__(self, server: Server) -> None:
         self.capabilities = Capabilities(
-            max_body=server.options.max_message_size, counts_redeliveries=True, notices_missing_inbox=True
+            max_delay=MAX_DELAY,
+            max_history=MAX_HISTORY,
+            max_body=server.options.max_message_size,
+            counts_redeliveries=True,
+            notices_missing_inbox=True,
         )
         self._server = server
         self._sending = Connection(server, "sending")
@@ -35,6 +42,7 @@ class RabbitAdapter(Adapter):
         self._publishers: dict[str, Publisher] = {}
         self._receivers: list[RabbitReceiver] = []
         self._turn = itertools.count()
+        self._starts = Starts(self.send)
 
     @classmethod
     def from_url(cls, url: str, options: Mapping[str, object]) -> Self:
@@ -55,8 +63,15 @@ class RabbitAdapter(Adapter):
         if address.kind is Kind.INBOX:
             return
         try:
-            async with asyncio.timeout(timeout):
-                await topology.create(await self._receiving.get(), address, options)
+            async with asyncio.timeout(timeout) as deadline:
+                link = await self._receiving.get()
+                if wanted.start is not None and address.subscription is not None:
+                    clock = asyncio.get_running_loop().time
+                    # Copying a long history takes its time; only without progress for so long it is given up.
+                    await self._starts.begin(
+                        link, address, options, wanted, lambda: deadline.reschedule(clock() + timeout)
+                    )
+                await topology.create(link, address, options, wanted.delays, wanted.history)
         except (*errors.BROKEN, ValueError, TypeError) as error:
             raise errors.operation_failure(error, "declaring", address) from error
 
@@ -65,9 +80,13 @@ class RabbitAdapter(Adapter):
     ) -> Sequence[PublishError | None]:
         if delay > self.capabilities.max_delay:
             raise ValueError(f"RabbitMQ: a delay of {delay} s is more than {self.capabilities.max_delay} s")
+        if delay > 0 and address.ordered:
+            raise ValueError(f"RabbitMQ: {address.name} is ordered: what is delayed would be overtaken")
         if not messages:
             return []
         deadline = asyncio.get_running_loop().time() + timeout
+        if delay > 0:
+            address = Address(delay_queue(address, delay), Kind.QUEUE)
         exchange = _exchange(address)
         routed = [(self._route(address, wire), wire) for wire in messages]
         # A topic without subscriptions takes everything; a queue must exist.

@@ -1,11 +1,15 @@
 """What operators need to know of a channel."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 
-from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted
-from unimsg_rabbitmq import errors, topology
+from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted, Wire
+from unimsg.errors import CapabilityError
+from unimsg_rabbitmq import errors, starting, topology
 from unimsg_rabbitmq.connection import Connection
+from unimsg_rabbitmq.history import read
+from unimsg_rabbitmq.look import look
 
 
 class RabbitOperations(Operations):
@@ -18,7 +22,9 @@ class RabbitOperations(Operations):
             return []
         try:
             async with asyncio.timeout(timeout):
-                return await topology.compare(await self._connection.get(), address, options)
+                link = await self._connection.get()
+                found = await topology.compare(link, address, options, wanted.delays, wanted.history)
+                return found if wanted.start is None else [*found, *await starting.compare(link, address)]
         except errors.BROKEN as error:
             raise errors.operation_failure(error, "inspecting", address) from error
 
@@ -34,3 +40,23 @@ class RabbitOperations(Operations):
         except errors.BROKEN as error:
             raise errors.operation_failure(error, "counting the messages of", address) from error
         raise ChannelMissing(f"RabbitMQ: {address.name} does not exist")
+
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+        """Each look counts as one delivery of what it shows; `..dead` queues have no limit of them.
+
+        Raises: as `Operations.browse`, and CapabilityError for an ordered address.
+        """
+        if (
+            address.ordered
+        ):  # what one consumer gives back goes behind what others gave back: keys would lose their order
+            raise CapabilityError(
+                f"RabbitMQ: {address.name} is ordered: looking at it could break the order of its keys"
+            )
+        try:
+            async with asyncio.timeout(timeout):
+                return await look(await self._connection.get(), address.name, limit)
+        except errors.BROKEN as error:
+            raise errors.operation_failure(error, "looking at", address) from error
+
+    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        return read(self._connection, topic, since, timeout)

@@ -27,6 +27,9 @@ LOOK_EVERY = 1.0
 LATE = 5.0
 """Seconds beyond the grace period for the settlements of a partition that is handed over."""
 
+LEAST_OF_A_PARTITION = 20
+"""Messages that RabbitMQ may send of one partition, however small `prefetch` is."""
+
 
 class RabbitReceiver(Receiver):
     """Of an ordered address it consumes all partitions; each goes to the receiver of the highest priority for it."""
@@ -48,7 +51,9 @@ class RabbitReceiver(Receiver):
         self._mailbox = Mailbox(prefetch)
         self._surplus: list[Delivery] = []  # came after `stop`
         id, queues = uuid4().hex, topology.queues_of(address)
-        self._per_queue = max(1, prefetch // len(queues))
+        # As many of each partition: the mailbox keeps the sum. What goes back stays in order only for those who take as
+        # many as before, and a failing key holds no other up before so many of its partition wait behind it.
+        self._per_queue = max(prefetch, LEAST_OF_A_PARTITION) if address.ordered else prefetch
         self._feeds = [_Feed(self, queue, self._per_queue, _rank(queue, id)) for queue in queues]
         self._handed_over: set[Session] = set()
         self._watch: asyncio.Task[None] | None = None

@@ -1,6 +1,7 @@
 """Names of queues and exchanges, their arguments, and making and comparing them."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import lru_cache
 
 import aiormq
@@ -9,11 +10,12 @@ from pamqp.common import FieldTable
 
 from unimsg.adapter import Address, Difference, Kind, Wanted
 from unimsg.errors import CapabilityError, TopologyError
+from unimsg_rabbitmq import history
 from unimsg_rabbitmq.connection import Link, answered
+from unimsg_rabbitmq.delays import MAX_DELAY, Arguments, delay_queues, delays_of, is_topic
 from unimsg_rabbitmq.errors import difference
 from unimsg_rabbitmq.options import RabbitOptions
 
-Arguments = dict[str, bool | int | str]
 Declare = Callable[[AbstractChannel], Awaitable[object]]
 DEAD = "..dead"
 INBOX_ARGUMENTS: Arguments = {"x-queue-type": "classic", "x-expires": 600_000}
@@ -30,6 +32,11 @@ def queues_of(address: Address) -> tuple[str, ...]:
 
 def binding_key(address: Address, index: int) -> str:
     return f"p{index}" if address.ordered else ""
+
+
+def binding_keys(address: Address) -> tuple[str, ...]:
+    """All that messages of a topic are routed by."""
+    return tuple(binding_key(address, index) for index in range(max(1, address.partitions)))
 
 
 def arguments_of(address: Address, options: RabbitOptions) -> Arguments:
@@ -61,21 +68,51 @@ def options_of(address: Address, wanted: Wanted) -> RabbitOptions:
     Raises:
         CapabilityError: it wants what this adapter does not do.
     """
-    if wanted.start is not None or wanted.history is not None:
-        need = "a start in the past" if wanted.start is not None else "history"
-        raise CapabilityError(f"RabbitMQ: {address.name}: {need} is not there yet on RabbitMQ: leave it out")
+    if wanted.history is not None and wanted.history > history.MAX_HISTORY:
+        raise CapabilityError(f"RabbitMQ: {address.name}: a history of {wanted.history}, at most {history.MAX_HISTORY}")
+    if wanted.delays and address.ordered:
+        raise CapabilityError(f"RabbitMQ: {address.name}: ordered: what is delayed would be overtaken")
+    if any(not 0 < delay <= MAX_DELAY for delay in wanted.delays):
+        raise CapabilityError(f"RabbitMQ: {address.name}: a delay of more than {MAX_DELAY:g} s")
     return wanted.options if isinstance(wanted.options, RabbitOptions) else RabbitOptions()
 
 
-async def create(link: Link, address: Address, options: RabbitOptions) -> None:
-    """Makes what is missing. Raises aiormq's errors, and TopologyError where another shape of it exists."""
+async def create(
+    link: Link,
+    address: Address,
+    options: RabbitOptions,
+    delays: tuple[float, ...] = (),
+    kept: timedelta | None = None,
+    *,
+    bound: bool = True,
+) -> None:
+    """Makes what is missing. Raises aiormq's errors, and TopologyError where another shape of it exists. `kept`: the
+    topic's history. Not `bound`: a subscription gets nothing yet."""
     await _refuse_other_shapes(link, address)
     async with link.scratch() as channel:
-        for declare in _declarations(address, options):
+        steps = [*_declarations(address, options, kept, bound=bound), *_delay_declarations(address, delays)]
+        for declare in steps:
             await answered(declare(channel))
 
 
-async def compare(link: Link, address: Address, options: RabbitOptions) -> list[Difference]:
+async def make_mark(link: Link, name: str) -> None:
+    """An exchange that does nothing, and outlives this process."""
+    async with link.scratch() as channel:
+        await answered(channel.exchange_declare(name, exchange_type="fanout", durable=True, internal=True))
+
+
+async def remove_mark(link: Link, name: str) -> None:
+    async with link.scratch() as channel:
+        await answered(channel.exchange_delete(name))
+
+
+async def compare(
+    link: Link,
+    address: Address,
+    options: RabbitOptions,
+    delays: tuple[float, ...] = (),
+    kept: timedelta | None = None,
+) -> list[Difference]:
     """What `create` would make or refuse; makes nothing. Bindings cannot be seen with AMQP 0-9-1."""
     try:
         await _refuse_other_shapes(link, address)
@@ -85,9 +122,15 @@ async def compare(link: Link, address: Address, options: RabbitOptions) -> list[
     if address.kind is Kind.TOPIC:
         exchange = address.channel
         found += await _compared(link, f"exchange {exchange}", look_exchange(exchange), _declare_exchange(address))
-        if address.subscription is None:
-            return found
-    for name, arguments in _queues(address, options):
+    if kept is not None and address.kind is Kind.TOPIC:
+        name = history.stream_of(address)
+        declare = _declare_queue(name, history.arguments_of(kept))
+        found += await _compared(link, f"queue {name}", look_queue(name), declare)
+    if delays and is_topic(address):
+        name = delays_of(address)
+        found += await _compared(link, f"exchange {name}", look_exchange(name), _declare_delays(name))
+    queues = [] if is_topic(address) else _queues(address, options)
+    for name, arguments in (*queues, *delay_queues(address, delays)):
         found += await _compared(link, f"queue {name}", look_queue(name), _declare_queue(name, arguments))
     return found
 
@@ -146,19 +189,39 @@ def _queues(address: Address, options: RabbitOptions) -> list[tuple[str, Argumen
     return queues
 
 
-def _declarations(address: Address, options: RabbitOptions) -> list[Declare]:
+def _declarations(address: Address, options: RabbitOptions, kept: timedelta | None, *, bound: bool) -> list[Declare]:
     steps: list[Declare] = []
     if address.kind is Kind.TOPIC:
         steps.append(_declare_exchange(address))
         if address.ordered:
             steps.append(_declare_mark(address))
+        if kept is not None:
+            stream = history.stream_of(address)
+            steps.append(_declare_queue(stream, history.arguments_of(kept)))
+            steps += [_bind(stream, address.channel, key) for key in binding_keys(address)]
         if address.subscription is None:
             return steps
     steps += [_declare_queue(name, arguments) for name, arguments in _queues(address, options)]
-    if address.kind is Kind.TOPIC:
+    if address.kind is Kind.TOPIC and bound:
         names = enumerate(queues_of(address))
         steps += [_bind(name, address.channel, binding_key(address, index)) for index, name in names]
     return steps
+
+
+def _declare_delays(name: str) -> Declare:
+    return lambda channel: channel.exchange_declare(name, exchange_type="fanout", durable=True, internal=True)
+
+
+def _feed(topic: Address, exchange: str) -> Declare:
+    return lambda channel: channel.exchange_bind(topic.channel, exchange, binding_key(topic, 0))
+
+
+def _delay_declarations(address: Address, delays: tuple[float, ...]) -> list[Declare]:
+    queues = [_declare_queue(name, arguments) for name, arguments in delay_queues(address, delays)]
+    if not queues or not is_topic(address):
+        return queues
+    name = delays_of(address)
+    return [_declare_delays(name), _feed(address, name), queues[0], _bind(name, name, ""), *queues[1:]]
 
 
 async def _refuse_other_shapes(link: Link, address: Address) -> None:

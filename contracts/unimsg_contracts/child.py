@@ -32,7 +32,7 @@ class Child:
             sys.executable, "-m", "unimsg_contracts.child", stdin=pipe, stdout=pipe
         )
         child = cls(process)
-        await child._write({"adapter": _named(adapter_type), "url": url, "options": dict(options)})
+        await child._write({"adapter": named(adapter_type), "url": url, "options": dict(options)})
         await child.says("connected")
         return child
 
@@ -78,7 +78,7 @@ class Child:
         await self._process.stdin.drain()
 
 
-def _named(adapter_type: type[Adapter]) -> list[str | None]:
+def named(adapter_type: type[Adapter]) -> list[str | None]:
     """Where to import it from; a mutant's name last, since what it is around is made while this process runs."""
     inner: type[Adapter] | None = getattr(adapter_type, "inner_type", None)
     found = inner or adapter_type
@@ -95,16 +95,21 @@ def _plain(address: Address) -> dict[str, object]:
 Order = dict[str, Any]  # JSON that the other half of this file wrote
 
 
+def adapter_type_named(names: tuple[str, str, str | None]) -> type[Adapter]:
+    """What `named` has told of it, as JSON has that."""
+    module, name, mutant = names
+    adapter_type: type[Adapter] = getattr(importlib.import_module(module), name)
+    if mutant is None:
+        return adapter_type
+    from unimsg_contracts.mutants import wrapped  # not above: it imports the cases, and pytest with them
+
+    return wrapped(mutant, adapter_type)
+
+
 async def _run() -> None:
     loop = asyncio.get_running_loop()
     first: Order = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
-    module, name, mutant = first["adapter"]
-    adapter_type: type[Adapter] = getattr(importlib.import_module(module), name)
-    if mutant is not None:
-        from unimsg_contracts.mutants import wrapped  # not above: it imports the cases, and pytest with them
-
-        adapter_type = wrapped(mutant, adapter_type)
-    adapter = adapter_type.from_url(first["url"], first["options"])
+    adapter = adapter_type_named(first["adapter"]).from_url(first["url"], first["options"])
     await adapter.connect(timeout=TIMEOUT)
     _say("connected")
     order: Order = json.loads(await loop.run_in_executor(None, sys.stdin.readline))

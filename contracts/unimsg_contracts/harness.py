@@ -4,17 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from unimsg.adapter import Adapter, Address, Wanted
 
 Ability = Literal[
     "away",
+    "backstop",
     "broken_tls",
     "cut",
     "cut_order",
     "declared_order",
     "delete",
+    "fair_counts",
     "foreign",
     "hand_over",
     "hosts",
@@ -35,11 +37,13 @@ Ability = Literal[
 """What a case may need, beside the port:
 
 - away: the network goes and comes back (`Network.leave`, `Network.back`)
+- backstop: the broker gives a message up that was delivered too often (`Harness.backstop`)
 - broken_tls: `at(tls=True)` asks for TLS, so that TLS can meet plain text
 - cut: all connections are reset (`Network.cut`)
 - cut_order: the keys of an ordered channel go on after a cut, within patience
 - declared_order: the broker knows whether a channel is ordered by key
 - delete: a channel can be deleted behind the adapter's back
+- fair_counts: what a killed process held counts as delivered once, and goes to living ones only
 - foreign: the broker's plain client can read and write
 - hand_over: what waits inside a stopped receiver goes to others before it is closed
 - hosts: the adapter connects to a host and a port, so that it can be given wrong ones
@@ -59,6 +63,7 @@ Ability = Literal[
 
 PARTS: Mapping[str, str] = {
     "away": "network",
+    "backstop": "backstop",
     "broken_tls": "at",
     "cut": "network",
     "delete": "delete",
@@ -179,6 +184,10 @@ class Harness(ABC):
 
     def network(self) -> AbstractAsyncContextManager[Network]:
         """A way to the broker that can be broken. Abilities cut, away, stall."""
+        raise NotImplementedError
+
+    def backstop(self, limit: int) -> Mapping[str, Any]:
+        """Settings of a channel whose messages the broker gives up after `limit` deliveries. Ability backstop."""
         raise NotImplementedError
 
     async def delete(self, address: Address) -> None:

@@ -25,21 +25,22 @@ class Contract:
     tier: str
 
 
-def guarantee(name: str, *, needs: tuple[Ability, ...] = (), tier: str = "C") -> Callable[[Case], Case]:
+def guarantee(name: str, *, needs: tuple[Ability, ...] = (), tier: str = "C", times: int = 1) -> Callable[[Case], Case]:
     """Marks a case with the guarantee that it proves, and with what it needs of a harness.
 
-    `tier="N"`: runs only with `--tier N`. The case fails after `Stage.limit` seconds, whatever it waits for.
+    `tier="N"`: runs only with `--tier N`. The case fails after `times` times `Stage.limit` seconds, whatever it
+    waits for.
     """
 
     def mark(case: Case) -> Case:
         @wraps(case)
         async def limited(stage: "Stage") -> None:
             try:
-                async with asyncio.timeout(stage.limit) as limit:
+                async with asyncio.timeout(times * stage.limit) as limit:
                     await case(stage)
             except TimeoutError:
                 if limit.expired():
-                    pytest.fail(f"not done within {stage.limit:g} s")
+                    pytest.fail(f"not done within {times * stage.limit:g} s")
                 raise
 
         marked: Case = pytest.mark.asyncio(pytest.mark.contract(Contract(name, needs, tier))(limited))

@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,10 @@ class Observations:
 
     cells: dict[tuple[str, str], Counter[Outcome]] = field(default_factory=lambda: defaultdict(Counter))
     """By guarantee and broker."""
+    cases: dict[str, dict[str, dict[str, Outcome]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(dict))
+    )
+    """By guarantee, case and broker."""
     skipped: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     """By broker and reason, the cases."""
     records: list[tuple[str, str]] = field(default_factory=list)
@@ -27,6 +32,7 @@ class Observations:
 
     def add(self, guarantee: str, broker: str, case: str, outcome: Outcome, reason: str = "") -> None:
         self.cells[guarantee, broker][outcome] += 1
+        self.cases[guarantee][case][broker] = outcome
         if outcome == "skipped":
             self.skipped[broker, reason].append(case)
 
@@ -52,7 +58,9 @@ class Observations:
             cells[guarantee][broker] = {outcome: counts[outcome] for outcome in ("passed", "failed", "skipped")}
         report = {
             "brokers": self.versions,
+            "date": datetime.now(UTC).date().isoformat(),
             "guarantees": {name: cells[name] for name in sorted(cells, key=_number)},
+            "cases": {name: self.cases[name] for name in sorted(cells, key=_number)},
             "observed": [{"broker": broker, "what": what} for broker, what in self.records],
             "not_run": [
                 *({"broker": broker, "reason": reason} for broker, reason in self.missing.items()),

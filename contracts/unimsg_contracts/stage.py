@@ -163,17 +163,20 @@ class Stage:
 
     @asynccontextmanager
     async def bus(
-        self, *services: Service[Any], url: str | None = None, topology: TopologySetting = "create"
+        self,
+        *services: Service[Any],
+        url: str | None = None,
+        topology: TopologySetting = "create",
+        channels: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> AsyncIterator[Bus]:
-        """`unimsg.connect` on this broker, with this stage's adapter."""
+        """`unimsg.connect` on this broker, with this stage's adapter. `channels`: their settings."""
         url = url or self.harness.url
         scheme = url.partition("://")[0]
         broker = {"url": url, **self.harness.options}
         registry.register(scheme, self.adapter_type)
         try:
-            async with unimsg.connect(
-                *services, settings=Settings(brokers={"default": broker}, topology=topology)
-            ) as bus:
+            settings = Settings(brokers={"default": broker}, topology=topology, channels=channels or {})
+            async with unimsg.connect(*services, settings=settings) as bus:
                 yield bus
         finally:
             registry.register(scheme, None)

@@ -5,5 +5,8 @@
                                      |                        `---refund_order---> billing
                                      `---order_updates--> customers (refused)
 
+The kitchen fails at times: what boils over is cooked again a little later; what it cannot cook at all, however often it
+tries, is a dead letter. Once it has got what it lacked, its dead letters are redriven: handled again as if sent anew.
+
 `python -m examples.food_delivery` runs all of it in one process. Where the messages travel is one setting: UNIMSG_URL.
 """

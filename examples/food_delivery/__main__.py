@@ -1,6 +1,7 @@
 """python -m examples.food_delivery                             all in one process, until a few orders have ended
 python -m examples.food_delivery orders | kitchen | billing  that service alone, until Ctrl-C
 python -m examples.food_delivery place [COUNT]               places orders, and does not wait for them
+python -m examples.food_delivery rescue                      has the kitchen cook what it could not
 """
 
 import asyncio
@@ -9,9 +10,10 @@ from typing import Any
 
 import unimsg
 
-from . import billing, kitchen, orders
+from . import billing, kitchen, operator, orders
 from .channels import order_updates
 from .customers import Waiting, place, some_orders
+from .screen import show_log
 
 SERVICES: dict[str, unimsg.Service[Any]] = {
     "orders": orders.service,
@@ -22,7 +24,7 @@ PATIENCE = 60.0
 """Seconds until all orders must have ended."""
 
 
-async def everything(count: int = 5, *, url: str | None = None) -> None:
+async def everything(count: int = 6, *, url: str | None = None) -> None:
     """`url`: the broker, instead of the configured one."""
     wanted = some_orders(count)
     waiting = Waiting(wanted)
@@ -30,7 +32,11 @@ async def everything(count: int = 5, *, url: str | None = None) -> None:
     customers.handler(order_updates, concurrency=1)(waiting.hear)
     async with unimsg.connect(*SERVICES.values(), customers, url=url) as bus:
         await place(bus, wanted)
-        await asyncio.wait_for(waiting.all_ended(), PATIENCE)
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(operator.watch(bus, ended))
+            await asyncio.wait_for(waiting.all_ended(), PATIENCE)
+            ended.set()
 
 
 async def only_place(count: int) -> None:
@@ -38,7 +44,13 @@ async def only_place(count: int) -> None:
         await place(bus, some_orders(count))
 
 
+async def rescue() -> None:
+    async with unimsg.connect() as bus:
+        await operator.rescue(bus)
+
+
 def main(arguments: list[str]) -> None:
+    show_log()
     match arguments:
         case []:
             asyncio.run(everything())
@@ -47,7 +59,10 @@ def main(arguments: list[str]) -> None:
             unimsg.run(SERVICES[name])
         case ["place", *count] if len(count) < 2 and all(number.isdecimal() for number in count):
             _need_a_broker()
-            asyncio.run(only_place(int(count[0]) if count else 5))
+            asyncio.run(only_place(int(count[0]) if count else 6))
+        case ["rescue"]:
+            _need_a_broker()
+            asyncio.run(rescue())
         case _:
             sys.exit(__doc__)
 

@@ -26,6 +26,11 @@ class RefundOrder:
     cents: int
 
 
+@dataclass(frozen=True)
+class DeliverGoods:
+    goods: list[str]
+
+
 # Where one channel carries several kinds of body, each has a name of its own on the wire.
 @unimsg.message("food.order-refused")
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ Update = OrderRefused | OrderPaid | OrderCooked | OrderRefunded
 # Commands: each message goes to one receiver. The key keeps a customer's orders in the order they were placed.
 place_order = unimsg.Queue("food.place-order", PlaceOrder, key=lambda order: order.customer)
 refund_order = unimsg.Queue("food.refund-order", RefundOrder)
+deliver_goods = unimsg.Queue("food.deliver-goods", DeliverGoods)
 
 # Events: each message goes to every subscription, and to one receiver of each.
 order_placed = unimsg.Topic("food.order-placed", OrderPlaced)

@@ -17,6 +17,7 @@ WISHES = [
     ("Ann", ["tiramisu"]),
     ("Cleo", ["pineapple pizza"]),
     ("Bob", ["ramen", "margherita"]),
+    ("Dora", ["lasagne"]),
 ]
 ENDS = [{OrderRefused}, {OrderPaid, OrderCooked}, {OrderPaid, OrderRefunded}]
 

@@ -5,7 +5,7 @@ from unimsg import Context, Service
 from .channels import OrderPlaced, OrderRefused, PlaceOrder, order_placed, order_updates, place_order
 from .screen import euros, say
 
-MENU = {"margherita": 950, "ramen": 1250, "falafel": 700, "tiramisu": 550}
+MENU = {"margherita": 950, "ramen": 1250, "falafel": 700, "tiramisu": 550, "lasagne": 1100}
 
 service = Service("orders")
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pydantic import BaseModel
 
 import unimsg
-from unimsg import Bus, Context, Queue, Sender, Service, Topic
+from unimsg import Bus, Context, Queue, Reject, Retry, RetryAfter, Sender, Service, Topic
 from unimsg.codecs import Json, Text
 
 
@@ -47,9 +47,15 @@ async def sending(bus: Bus, context: Context, sender: Sender) -> None:
     await bus.send(place_order, Order(customer="Ann"), key=7)  # wrong: a key is text
     await bus.send(place_order, Order(customer="Ann"), headers={"n": 1})  # wrong: header values are text
     await bus.send(place_order, Order(customer="Ann"), timeout="10")  # wrong: seconds are a number
-    await bus.send(place_order, Order(customer="Ann"), delay=5)  # wrong: does not exist yet
+    await bus.send(place_order, Order(customer="Ann"), delay="5")  # wrong: seconds are a number
+    await bus.publish(placed, Placed(number=1), ttl="5")  # wrong: seconds are a number
+    await bus.redrive(placed, "mail", where="all")  # wrong: a function decides
+    await bus.redrive(placed, limit="10")  # wrong: a count
+    await bus.dead_letters(place_order)  # wrong: an iterator, nothing to await
     async with bus.pipeline() as pipeline:
         await pipeline.send(numbers, "12")  # wrong: a pipeline is as strict
+    context.attempt = "first"  # wrong: a number
+    context.last_attempt()  # wrong: no function
     number: int = await bus.send(numbers, [1])  # wrong: an id is text
     print(number, bus.health().live)  # wrong: not awaited
 
@@ -92,12 +98,22 @@ service.handler(place_order)(three)  # wrong: takes too much
 service.handler(place_order, subscription="mail")(right)  # wrong: a queue has no subscriptions
 service.handler(place_order, concurrency="many")(right)  # wrong: a count
 service.handler(place_order, timeout="long")(right)  # wrong: seconds
-service.handler(place_order, retry=3)(right)  # wrong: does not exist yet
+service.handler(place_order, retry=3)(right)  # wrong: a policy is no count
 service.handler("orders.place")(right)  # wrong: a name is no channel
 
 Service("orders", around=[around])  # wrong: must take the next step too
 Service("orders", lifespan=Pool)  # wrong: no context manager made from a bus
 Service("orders", grace="25")  # wrong: seconds
+Service("orders", retry=[1, 10])  # wrong: a policy is no list
+Service("orders", expose_errors="no")  # wrong: yes or no is a bool
+
+Retry("1")  # wrong: seconds are numbers
+Retry([1, 10])  # wrong: seconds, one after the other
+Retry(1, final=ValueError)  # wrong: several classes
+Retry(1, final=(ValueError(),))  # wrong: classes, no errors
+RetryAfter("5")  # wrong: seconds
+Reject("no such order", 404)  # wrong: a code is a keyword
+Reject("no such order", code=404)  # wrong: a code is text
 
 Queue("orders.keyed", Order, key=lambda order: order.number)  # wrong: the body has no such field
 Queue("orders.keyed", Order, key=lambda order: 7)  # wrong: a key is text
@@ -105,7 +121,7 @@ Queue("orders.kind", Order, kind="request")  # wrong: no such kind
 Queue("orders.codec", Order, codec=Json(Placed))  # wrong: the codec of another body
 Queue("orders.codec", Order, codec=[Text()])  # wrong: a codec of text
 Queue("orders.options", Order, options=[{"max_body": 5}])  # wrong: options are typed
-Queue("orders.ttl", Order, ttl=5)  # wrong: does not exist yet
+Queue("orders.ttl", Order, ttl="5")  # wrong: seconds
 Topic("orders.order", Order, ordered="yes")  # wrong: yes or no is a bool
 Queue(place_order, Order)  # wrong: a name is text
 wider: Queue[object] = place_order  # wrong: it takes orders, not anything

@@ -9,7 +9,20 @@ from typing import Any, TypedDict, TypeVar
 from pydantic import BaseModel
 
 import unimsg
-from unimsg import Bus, Context, Message, Queue, Sender, Service, Settings, Topic
+from unimsg import (
+    Bus,
+    Context,
+    DeadLetter,
+    Message,
+    Queue,
+    Reject,
+    Retry,
+    RetryAfter,
+    Sender,
+    Service,
+    Settings,
+    Topic,
+)
 from unimsg.codecs import Binary, Json, Text
 
 
@@ -69,6 +82,8 @@ async def everywhere(bus: Bus) -> None:
     first: str = ids[0]
     headers: Mapping[str, str] = {"tenant": first}
     await bus.publish(readings, Reading(sensor="a", celsius=1.5), headers=headers)
+    await bus.send(text, "later", delay=60, ttl=3600.5)
+    await bus.publish(readings, Reading(sensor="a", celsius=1), delay=0.5)
     await bus.send(animals, Dog())  # a subclass is an Animal
     await bus.send(blobs, b"x", key=None, id=None)
 
@@ -102,12 +117,19 @@ async def timed(context: Context[Any], handle: Callable[[], Coroutine[Any, Any, 
     await handle()
 
 
-service = Service("orders", lifespan=pool, around=[timed], grace=5)
-stateless = Service("mail")
+service = Service("orders", lifespan=pool, around=[timed], grace=5, retry=Retry(1, 0.5, final=(KeyError, OSError)))
+stateless = Service("mail", retry=Retry(), expose_errors=True)
+brief = Queue("orders.brief", str, ttl=0.5)
 
 
-@service.handler(place_order, concurrency=50, timeout=30)
+@service.handler(place_order, concurrency=50, timeout=30, retry=Retry(1, 10))
 async def place(order: PlaceOrder, context: Context[Pool]) -> None:
+    attempt: int = context.attempt
+    if context.last_attempt:
+        raise Reject("no such customer", code="unknown-customer")
+    if attempt > 1:
+        raise RetryAfter(60, "the shop is closed")
+    await context.send(text, "later", delay=5)
     number = await context.state.fetch()
     await context.publish(orders, OrderPlaced(order_id=f"{order.customer}-{number}"))
     await context.bus.send(text, "at once")
@@ -152,6 +174,20 @@ stateless.handler(numbers, concurrency=5)(Billing(0.2).charge)
 async def tested() -> None:
     await audit(OrderCancelled("7"))  # the decorated function stays what it was
     mail(OrderPlaced(order_id="7"))
+
+
+# What failed.
+
+
+def old(letter: DeadLetter) -> bool:
+    return letter.attempts > 3 and letter.message.body.startswith(b"{") and letter.last_failed > letter.first_failed
+
+
+async def mend(bus: Bus) -> int:
+    async for letter in bus.dead_letters(place_order):
+        print(letter.reason, letter.error_type, letter.error_text, letter.origin, letter.handler, letter.message.id)
+    moved: int = await bus.redrive(orders, "audit", where=old, limit=100, rate=0.5)
+    return moved + await bus.redrive(place_order)
 
 
 # Connecting.

@@ -20,6 +20,7 @@ class MemoryHarness(Harness):
     too_large = MemoryAdapter.capabilities.max_body + 1
     unproved: ClassVar[Mapping[str, str]] = {
         "away": NO_NETWORK,
+        "backstop": "nothing outlives a process that dies",
         "broken_tls": NO_NETWORK,
         "hosts": NO_NETWORK,
         "kill": "it dies with its process",

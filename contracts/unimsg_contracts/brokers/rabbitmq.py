@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aio_pika
@@ -14,6 +14,7 @@ from aio_pika.abc import AbstractChannel, DeliveryMode
 from pamqp.common import FieldValue
 from unimsg_rabbitmq import RabbitOptions
 from unimsg_rabbitmq.adapter import RabbitAdapter
+from unimsg_rabbitmq.delays import delay_queue, delays_of
 
 from unimsg.adapter import Address, Kind, Wanted
 from unimsg_contracts.containers import Container, engine_missing, image_of
@@ -23,6 +24,8 @@ from unimsg_contracts.proxy import Proxy
 VARIABLE = "UNIMSG_TEST_RABBITMQ_URL"
 IMAGE = "rabbitmq:4.0-management"
 PORT = 5672
+STEPS = (0.01, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
+"""Seconds that cases make messages wait, and the common ones: what waits there is deleted with its channel."""
 
 
 class RabbitHarness(Harness):
@@ -99,13 +102,20 @@ class RabbitHarness(Harness):
     def refusing(self) -> Wanted:
         return Wanted(options=RabbitOptions(max_length=3))
 
+    def backstop(self, limit: int) -> Mapping[str, Any]:
+        return {"rabbitmq": {"delivery_limit": limit}}
+
     async def delete(self, address: Address) -> None:
         async with self._channel() as channel:
+            queues = [delay_queue(address, step) for step in STEPS]
             if address.kind is Kind.TOPIC and address.subscription is None:
-                await channel.exchange_delete(address.channel)
+                for name in (address.channel, delays_of(address)):
+                    await channel.exchange_delete(name)
+                queues.append(delays_of(address))
             else:
-                for name in (*_queues(address), f"{address.name}..dead"):
-                    await channel.queue_delete(name)
+                queues += [*_queues(address), f"{address.name}..dead"]
+            for name in queues:
+                await channel.queue_delete(name)
 
     async def put(self, address: Address, message: Foreign) -> None:
         await self._publish(

@@ -6,7 +6,6 @@ from collections import defaultdict
 
 from unimsg import Context, Service
 from unimsg.adapter import Address, Kind
-from unimsg_contracts.harness import Foreign
 from unimsg_contracts.marks import guarantee
 from unimsg_contracts.reading import difference, eventually
 from unimsg_contracts.stage import Stage
@@ -102,34 +101,6 @@ async def test_a_failed_message_is_handled_again(stage: Stage) -> None:
             lambda: seen.count("bad") > failed, stage.recovery, lambda: "the failed message does not come again"
         )
     assert any(id in problem and "RuntimeError" in problem for problem in problems), problems
-
-
-@guarantee("G3", needs=("foreign",))
-async def test_an_undecodable_message_is_kept(stage: Stage) -> None:
-    """A body that does not fit is never acknowledged, stops nobody, and `health` tells of it."""
-    queue = stage.declare_queue(dict[str, int])
-    seen: list[int] = []
-    service = Service("orders", grace=2.0)
-
-    @service.handler(queue)
-    async def handle(body: dict[str, int]) -> None:
-        seen.append(body["n"])
-
-    adapter = await stage.adapter()
-    address = await stage.ensure(adapter, Address(queue.name, Kind.QUEUE))
-    async with stage.bus(service) as bus:
-        await stage.harness.put(address, Foreign(b"{broken", content_type="application/json"))
-        for n in range(8):
-            await bus.send(queue, {"n": n})
-        await eventually(lambda: len(set(seen)) >= 8, stage.recovery, lambda: f"only {seen} were handled")
-
-        async def told() -> bool:
-            return any("DecodeError" in problem for problem in (await bus.health()).problems)
-
-        await eventually(told, stage.recovery, lambda: "health does not tell of the undecodable message")
-    reader = await stage.reader(adapter, address)
-    await eventually(lambda: bool(reader.got), stage.recovery, lambda: "the undecodable message is gone")
-    assert [delivery.wire.body for delivery in reader.got] == [b"{broken"]
 
 
 @guarantee("G3")

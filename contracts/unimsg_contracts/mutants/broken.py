@@ -1,6 +1,7 @@
 """An adapter around any other, which does all as that one does. A mutant overrides what it breaks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import ClassVar, Self
 
@@ -75,6 +76,12 @@ class BrokenOperations(Operations):
 
     async def backlog(self, address: Address, *, timeout: float) -> int | None:
         return await self.inner.backlog(address, timeout=timeout)
+
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+        return await self.inner.browse(address, limit=limit, timeout=timeout)
+
+    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        return self.inner.history(topic, since, timeout=timeout)
 
 
 @cache

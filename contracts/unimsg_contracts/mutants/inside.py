@@ -2,7 +2,14 @@
 
 from importlib import import_module
 
-from unimsg_contracts.cases import test_order, test_sending, test_settlement
+from unimsg_contracts.cases import (
+    test_dead_letters,
+    test_killers,
+    test_order,
+    test_retry,
+    test_sending,
+    test_settlement,
+)
 from unimsg_contracts.marks import Case
 from unimsg_contracts.mutants.planted import Mutant
 
@@ -11,11 +18,21 @@ INSIDE: tuple[tuple[str, str, Case], ...] = (
     ("kafka", "no_metadata", test_settlement.test_the_acknowledged_do_not_come_back),
     ("kafka", "no_drain", test_settlement.test_a_held_message_is_held_as_long_as_it_takes),
     ("kafka", "skips_what_comes_early", test_sending.test_what_was_confirmed_is_stored),
+    ("kafka", "browse_commits", test_dead_letters.test_browsing_removes_nothing),
     ("rabbitmq", "no_single_active_consumer", test_order.test_order_with_competing_receivers),
     ("rabbitmq", "cancels_at_stop", test_order.test_a_stopped_receiver_keeps_its_running_key),
     ("rabbitmq", "calls_a_partial_refusal_rejected", test_sending.test_a_partly_refused_event_may_be_stored),
+    ("rabbitmq", "delays_a_moment_only", test_retry.test_attempts_are_counted_and_wait),
+    ("rabbitmq", "delays_a_moment_only", test_retry.test_what_is_delayed_waits),
+    ("rabbitmq", "drops_what_is_due", test_retry.test_what_is_delayed_waits),
+    ("rabbitmq", "delays_without_headers", test_retry.test_attempts_are_counted_and_wait),
+    ("rabbitmq", "forgets_what_it_shows", test_dead_letters.test_browsing_removes_nothing),
     ("pubsub", "no_lease_keeper", test_settlement.test_a_held_message_is_held_as_long_as_it_takes),
     ("pubsub", "gives_back_at_stop", test_order.test_a_stopped_receiver_keeps_its_running_key),
+    ("pubsub", "acknowledges_what_it_shows", test_dead_letters.test_browsing_removes_nothing),
+    ("pubsub", "keeps_what_it_shows", test_dead_letters.test_browsing_removes_nothing),
+    ("pubsub", "no_dead_letter_policy", test_killers.test_what_comes_too_often_is_a_dead_letter),
+    ("pubsub", "gives_up_without_a_word", test_killers.test_what_comes_too_often_is_a_dead_letter),
 )
 
 

@@ -9,8 +9,12 @@ from unittest.mock import AsyncMock, patch
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition  # type: ignore[import-untyped]  # no py.typed
 from unimsg_kafka import positions
 from unimsg_kafka.assignment import Assignment
+from unimsg_kafka.browsing import waiting
 from unimsg_kafka.offsets import Watermark
+from unimsg_kafka.operations import KafkaOperations
 from unimsg_kafka.receiver import KafkaReceiver
+
+from unimsg.adapter import Address, Wire
 
 
 @contextmanager
@@ -65,4 +69,27 @@ def skips_what_comes_early() -> Iterator[None]:
         stack.enter_context(patch.object(AIOKafkaConsumer, "pause", lambda _consumer, *_places: None))
         # A new queue would be read from its beginning all the same.
         stack.enter_context(patch.object(AIOKafkaConsumer, "seek_to_beginning", AsyncMock()))
+        yield
+
+
+@contextmanager
+def browse_commits() -> Iterator[None]:
+    """Reads what waits as the group itself, and commits what it has read."""
+    browse = KafkaOperations._browse
+
+    async def browse_and_commit(operations: KafkaOperations, address: Address, limit: int) -> list[Wire]:
+        topics = operations._topics
+        found = await waiting(topics, address)
+        consumer = topics.clients.consumer(group_id=address.name)
+        await consumer.start()
+        try:
+            wires = await browse(operations, address, limit)
+            consumer.assign(list(found))
+            if found:
+                await consumer.commit({place: (what.end, "") for place, what in found.items()})
+        finally:
+            await consumer.stop()
+        return wires
+
+    with patch.object(KafkaOperations, "_browse", browse_and_commit):
         yield

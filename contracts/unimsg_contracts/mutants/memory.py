@@ -5,63 +5,65 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from unimsg import _consumer, memory
+from unimsg import _consumer
+from unimsg import _memory_broker as broker
 from unimsg._lanes import Lanes
 from unimsg._routes import Route
 from unimsg._sending import confirmed
 from unimsg.adapter import Wire
 from unimsg.context import Context
+from unimsg.memory import MemoryReceiver
 
 
 @contextmanager
 def no_owner() -> Iterator[None]:
     """Messages of one key go to several receivers at once."""
-    original = memory._Line._next
+    original = broker.Line._next
 
-    def next_(line: memory._Line, lane: memory._Lane) -> memory.MemoryReceiver | None:
+    def next_(line: broker.Line, lane: broker.Lane) -> broker.Receiving | None:
         lane.owner = None
         return original(line, lane)
 
-    with patch.object(memory._Line, "_next", next_):
+    with patch.object(broker.Line, "_next", next_):
         yield
 
 
 @contextmanager
 def gives_back_in_reverse() -> Iterator[None]:
     """What goes back is in the wrong order."""
-    original = memory._Line.back
+    original = broker.Line.back
 
-    def back(line: memory._Line, receiver: memory.MemoryReceiver, entries: Sequence[memory._Entry]) -> None:
+    def back(line: broker.Line, receiver: broker.Receiving, entries: Sequence[broker.Entry]) -> None:
         original(line, receiver, entries[::-1])
 
-    with patch.object(memory._Line, "back", back):
+    with patch.object(broker.Line, "back", back):
         yield
 
 
 @contextmanager
 def stays_away() -> Iterator[None]:
     """A receiver that lost its connection gets nothing any more."""
-    original = memory.MemoryReceiver.lose_connection
+    original = MemoryReceiver.lose_connection
 
-    def lose(receiver: memory.MemoryReceiver) -> None:
+    def lose(receiver: MemoryReceiver) -> None:
         original(receiver)
         receiver._stopped = True
 
-    with patch.object(memory.MemoryReceiver, "lose_connection", lose):
+    with patch.object(MemoryReceiver, "lose_connection", lose):
         yield
 
 
 @contextmanager
 def inbox_stays() -> Iterator[None]:
     """A closed inbox goes on taking messages."""
-    original = memory.MemoryReceiver.aclose
+    original = MemoryReceiver.aclose
 
-    async def aclose(receiver: memory.MemoryReceiver) -> None:
+    async def aclose(receiver: MemoryReceiver) -> None:
         inboxes = dict(receiver._broker.queues)
         await original(receiver)
         receiver._broker.queues.update(inboxes)
 
-    with patch.object(memory.MemoryReceiver, "aclose", aclose):
+    with patch.object(MemoryReceiver, "aclose", aclose):
         yield
 
 

@@ -178,6 +178,37 @@ class SeesDifferences(Broken):
         return self.Operations(self.inner.operations())
 
 
+class ForgetsTheStart(Broken):
+    """Lets every subscription begin now."""
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        await super().ensure(address, replace(wanted, start=None), timeout=timeout)
+
+
+class BrowsingRemoves(Broken):
+    """Takes out what it shows."""
+
+    class Operations(BrokenOperations):
+        def __init__(self, adapter: Adapter) -> None:
+            super().__init__(adapter.operations())
+            self._adapter = adapter
+
+        async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+            found = await super().browse(address, limit=limit, timeout=timeout)
+            receiver = await self._adapter.receiver(address, prefetch=max(1, len(found)), timeout=timeout)
+            try:
+                async with asyncio.timeout(timeout if found else 0):
+                    await receiver.ack(await receiver.receive())
+            except TimeoutError:
+                pass
+            finally:
+                await receiver.aclose()
+            return found
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner)
+
+
 class AlwaysWell(Broken):
     """Never tells that the broker is away."""
 

@@ -1,11 +1,15 @@
 """Mutants of the Pub/Sub adapter, in its own code."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
+from unimsg_pubsub import operations, wire
 from unimsg_pubsub.leases import Leases
 from unimsg_pubsub.receiver import PubSubReceiver
+from unimsg_pubsub.topology import Topology
+
+from unimsg.adapter import Delivery, Receiver
 
 
 @contextmanager
@@ -29,4 +33,42 @@ def gives_back_at_stop() -> Iterator[None]:
         await receiver._give_back(receiver._leases.drop([d for d in receiver._leases.held() if d not in handed_out]))
 
     with patch.object(PubSubReceiver, "stop", stop):
+        yield
+
+
+@contextmanager
+def acknowledges_what_it_shows() -> Iterator[None]:
+    """Browsing consumes."""
+    read = operations._all_of
+
+    async def all_of(receiver: Receiver, limit: int, until: float) -> list[Delivery]:
+        found = await read(receiver, limit, until)
+        await receiver.ack(found)
+        return found
+
+    with patch.object(operations, "_all_of", all_of):
+        yield
+
+
+@contextmanager
+def keeps_what_it_shows() -> Iterator[None]:
+    """Gives nothing back: it comes again when its lease has run out."""
+
+    async def give_back(_receiver: PubSubReceiver, _deliveries: Sequence[Delivery]) -> None: ...
+
+    with patch.object(PubSubReceiver, "_give_back", give_back):
+        yield
+
+
+@contextmanager
+def no_dead_letter_policy() -> Iterator[None]:
+    """Messages come again for ever."""
+    with patch.object(Topology, "_wanted_policy", lambda *_: None):
+        yield
+
+
+@contextmanager
+def gives_up_without_a_word() -> Iterator[None]:
+    """What Pub/Sub itself moved says nothing of why."""
+    with patch.object(wire, "_record", lambda *_: {}):
         yield

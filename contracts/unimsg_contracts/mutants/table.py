@@ -2,22 +2,34 @@
 
 from unimsg.adapter import Adapter
 from unimsg_contracts.cases import (
+    test_batches,
     test_bus,
+    test_codecs,
+    test_dead_letters,
     test_distribution,
+    test_duplicates,
     test_errors,
+    test_evolution,
+    test_expiry,
     test_fidelity,
     test_flow,
     test_foreign,
+    test_killers,
     test_leaving,
     test_order,
+    test_order_in_processes,
+    test_ordered_retry,
     test_reconnection,
+    test_replay,
+    test_retry,
     test_sending,
     test_services,
     test_settlement,
     test_topology,
 )
-from unimsg_contracts.mutants import memory, operating, receiving, sending
+from unimsg_contracts.mutants import memory, operating, policies, receiving, sending
 from unimsg_contracts.mutants.broken import around
+from unimsg_contracts.mutants.members import SettlesNothingAfterStop, in_members
 from unimsg_contracts.mutants.planted import Mutant
 
 RABBITMQ = ("rabbitmq",)
@@ -89,8 +101,7 @@ RECEIVING = (
         test_reconnection.test_a_restarted_broker_loses_nothing_confirmed, receiving.NeverReconnects, brokers=RABBITMQ
     ),
     Mutant(test_bus.test_a_handler_gets_foreign_messages, receiving.DropsForeignHeaders),
-    Mutant(test_services.test_a_failed_message_is_handled_again, receiving.ReleaseAcks),
-    Mutant(test_services.test_an_undecodable_message_is_kept, receiving.ReleaseAcks),
+    Mutant(test_services.test_a_failed_message_is_handled_again, patch=policies.acknowledges_without_a_copy),
     Mutant(test_services.test_shutdown_ends_what_runs_and_gives_back_the_rest, receiving.ReleaseAcks),
     Mutant(test_services.test_cancelled_by_shutdown_is_no_failure, receiving.ReleaseAcks),
 )
@@ -138,7 +149,90 @@ IN_MEMORY = (
     Mutant(test_services.test_a_failed_handler_has_sent_nothing, patch=memory.sends_at_once),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY)
+POLICIES = (
+    Mutant(test_replay.test_a_new_subscription_can_begin_in_the_past, operating.ForgetsTheStart),
+    Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_to_all_subscriptions),
+    Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_as_any_message),
+    Mutant(
+        test_replay.test_a_history_beyond_the_broker_is_refused, operating.DropsHistory, policies.promises_any_history
+    ),
+    Mutant(test_retry.test_attempts_are_counted_and_wait, patch=policies.counts_no_attempts),
+    Mutant(test_retry.test_attempts_are_counted_and_wait, sending.IgnoresDelays),
+    Mutant(test_retry.test_attempts_are_counted_and_wait, patch=policies.acknowledges_without_a_copy),
+    Mutant(test_retry.test_only_the_subscription_that_failed_tries_again, patch=policies.retries_the_whole_topic),
+    Mutant(test_retry.test_waiting_keeps_nobody_back, patch=policies.waits_with_its_slot),
+    Mutant(test_retry.test_waiting_keeps_nobody_back, sending.IgnoresDelays),
+    Mutant(test_retry.test_waiting_outlives_the_receiver, sending.IgnoresDelays),
+    Mutant(test_retry.test_waiting_outlives_the_receiver, patch=policies.acknowledges_without_a_copy),
+    Mutant(test_retry.test_waiting_outlives_the_broker, sending.IgnoresDelays, brokers=RABBITMQ),
+    Mutant(test_retry.test_shutdown_counts_as_no_attempt, patch=policies.counts_cancellation),
+    Mutant(test_retry.test_shutdown_counts_as_no_attempt, policies.CountsRedeliveries),
+    Mutant(test_retry.test_a_lost_connection_counts_as_no_attempt, policies.CountsRedeliveries),
+    Mutant(test_retry.test_what_is_delayed_waits, sending.IgnoresDelays),
+    Mutant(test_ordered_retry.test_a_failing_message_holds_its_key_only, patch=policies.forgets_keys),
+    Mutant(test_ordered_retry.test_a_failing_message_holds_its_key_only, receiving.OneAtATime),
+    Mutant(test_ordered_retry.test_order_under_failure, patch=policies.forgets_keys),
+    Mutant(test_ordered_retry.test_order_under_failure, patch=memory.no_owner),
+    Mutant(test_ordered_retry.test_a_shutdown_ends_the_wait, patch=memory.gives_back_in_reverse),
+    Mutant(test_ordered_retry.test_no_delay_on_an_ordered_channel, patch=policies.delays_whatever_is_asked),
+    Mutant(test_dead_letters.test_the_last_attempt_makes_a_dead_letter, patch=policies.records_nothing),
+    Mutant(test_dead_letters.test_the_last_attempt_makes_a_dead_letter, patch=policies.acknowledges_without_a_copy),
+    Mutant(test_dead_letters.test_a_rejected_message_is_dead_at_once, patch=policies.retries_what_is_final),
+    Mutant(test_dead_letters.test_an_undecodable_message_is_dead_at_once, patch=policies.acknowledges_without_a_copy),
+    Mutant(
+        test_dead_letters.test_each_subscription_has_its_own_dead_letters, patch=policies.one_dead_letter_queue_for_all
+    ),
+    Mutant(test_dead_letters.test_redrive_puts_back_what_is_chosen, patch=policies.redrives_everything),
+    Mutant(test_dead_letters.test_redrive_puts_back_what_is_chosen, patch=policies.redrives_as_the_seventh_attempt),
+    Mutant(test_dead_letters.test_redrive_reaches_one_subscription, patch=policies.redrives_to_all_subscriptions),
+    Mutant(test_dead_letters.test_an_interrupted_redrive_loses_nothing, patch=policies.removes_before_it_puts_back),
+    Mutant(test_dead_letters.test_a_dead_letter_that_cannot_be_stored_is_held, patch=policies.swallows_refused_copies),
+    Mutant(test_dead_letters.test_a_dead_letter_lets_its_key_go_on, patch=policies.forgets_keys),
+    Mutant(test_dead_letters.test_browsing_removes_nothing, operating.BrowsingRemoves),
+    Mutant(test_batches.test_only_the_poison_of_a_batch_is_dead, patch=policies.buries_the_whole_batch),
+    Mutant(test_batches.test_batches_keep_the_order_of_a_key, patch=policies.forgets_keys),
+    Mutant(test_duplicates.test_a_repeated_message_has_one_effect, patch=policies.marks_before_it_handles),
+    Mutant(test_duplicates.test_a_repeated_message_has_one_effect, patch=policies.never_marks),
+    Mutant(test_duplicates.test_each_subscription_has_its_own_effect, patch=policies.marks_for_all_handlers),
+    Mutant(test_evolution.test_old_messages_are_upgraded, patch=policies.forgets_upgrades),
+    Mutant(test_evolution.test_old_messages_are_upgraded, patch=policies.takes_any_type),
+    Mutant(test_evolution.test_two_codecs_share_a_channel, patch=policies.reads_with_the_first_codec),
+    Mutant(test_codecs.test_bodies_of_each_codec_arrive_as_they_were_sent, sending.ReadsBodiesAsText),
+    Mutant(test_codecs.test_a_hostile_body_is_a_dead_letter_and_the_next_is_handled, patch=policies.reads_dtds),
+    Mutant(
+        test_codecs.test_a_hostile_body_is_a_dead_letter_and_the_next_is_handled, patch=policies.reads_avro_of_any_depth
+    ),
+    Mutant(
+        test_codecs.test_a_hostile_body_is_a_dead_letter_and_the_next_is_handled,
+        patch=policies.acknowledges_without_a_copy,
+    ),
+    Mutant(
+        test_killers.test_a_killer_is_a_dead_letter_at_last, patch=policies.no_backstop, brokers=RABBITMQ, patience=20.0
+    ),
+    Mutant(test_killers.test_what_comes_too_often_is_a_dead_letter, patch=policies.no_backstop, brokers=RABBITMQ),
+    Mutant(test_killers.test_rolling_restarts_make_no_dead_letter, receiving.AcksOnReceive, brokers=RABBITMQ),
+    Mutant(test_expiry.test_an_expired_message_is_dropped, patch=policies.handles_the_expired),
+    Mutant(test_expiry.test_a_message_expires_while_it_waits_for_a_retry, patch=policies.handles_the_expired),
+)
+
+forgets_keys = in_members(policies.forgets_keys)
+PROCESSES = (
+    Mutant(test_order_in_processes.test_order_while_processes_join, sending.ShufflesKeys, brokers=RABBITMQ),
+    Mutant(test_order_in_processes.test_order_while_processes_join, patch=forgets_keys, brokers=RABBITMQ),
+    Mutant(test_order_in_processes.test_order_while_processes_are_restarted, SettlesNothingAfterStop, brokers=RABBITMQ),
+    Mutant(test_order_in_processes.test_order_while_processes_die, receiving.AcksOnReceive, brokers=RABBITMQ),
+    Mutant(
+        test_order_in_processes.test_nothing_is_lost_while_processes_are_restarted,
+        receiving.AcksOnReceive,
+        brokers=RABBITMQ,
+    ),
+    Mutant(test_order_in_processes.test_order_with_one_process, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
+    Mutant(test_order_in_processes.test_order_with_two_processes, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
+    Mutant(test_order_in_processes.test_order_with_four_processes, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
+    Mutant(test_order_in_processes.test_nothing_is_lost_while_processes_die, receiving.AcksOnReceive, brokers=RABBITMQ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY, *POLICIES, *PROCESSES)
 
 
 def wrapped(fault: str, adapter_type: type[Adapter]) -> type[Adapter]:

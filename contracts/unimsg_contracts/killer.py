@@ -1,0 +1,70 @@
+"""A process with a whole bus, whose handler kills it when it gets the poison: started again and again by a case.
+
+It is told what to do in a JSON line on standard input, where no other process can read the password among the
+options, and says what it has handled in lines on standard output.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from unimsg import Context, Queue, Service, Settings, connect
+
+POISON = "poison"
+
+
+class Killer:
+    """The parent's side."""
+
+    def __init__(self, settings: Mapping[str, object], queue: str) -> None:
+        self._order = json.dumps({"settings": settings, "queue": queue}).encode() + b"\n"
+        self.handled: list[str] = []
+        self.deaths = 0
+
+    async def run_once(self) -> None:
+        """Starts it, and returns when it has died."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "unimsg_contracts.killer", stdin=pipe, stdout=pipe
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(self._order)
+            await process.stdin.drain()
+            async for line in process.stdout:
+                self.handled.append(line.decode().strip())
+            await process.wait()
+            assert process.returncode == -signal.SIGKILL, f"it ended with {process.returncode}"
+            self.deaths += 1
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+# ---- the child's side
+
+
+async def _run() -> None:
+    order: dict[str, Any] = json.loads(sys.stdin.readline())
+    queue = Queue(order["queue"], str)
+    service = Service("orders", grace=1.0)
+
+    @service.handler(queue, concurrency=4)
+    async def handle(body: str, context: Context) -> None:
+        if body == POISON:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sys.stdout.write(f"{body}\n")
+        sys.stdout.flush()
+
+    async with connect(service, settings=Settings(**order["settings"])):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_run())

@@ -1,0 +1,40 @@
+"""Mutants of the core and of adapters that are planted in each process of a crew, since the fault must be there."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from unittest.mock import patch
+
+from unimsg.adapter import Delivery, Receiver
+from unimsg_contracts.member import Member
+from unimsg_contracts.mutants.broken import BrokenReceiver
+
+Planting = Callable[[], AbstractContextManager[None]]
+
+
+def in_members(fault: Planting) -> Planting:
+    """`fault`, which must stand under its name in its module, in the processes of a crew; and here, for what this
+    process makes on the broker."""
+
+    @contextmanager
+    def planted() -> Iterator[None]:
+        with fault(), patch.object(Member, "fault", f"{fault.__module__}:{fault.__name__}"):
+            yield
+
+    planted.__name__, planted.__doc__ = fault.__name__, fault.__doc__
+    return planted
+
+
+class SettlesNothingAfterStop(BrokenReceiver):
+    """What ends while its service ends is not acknowledged."""
+
+    def __init__(self, inner: Receiver) -> None:
+        super().__init__(inner)
+        self._stopped = False
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        if not self._stopped:
+            await super().ack(deliveries)
+
+    async def stop(self) -> None:
+        self._stopped = True
+        await super().stop()

@@ -1,0 +1,92 @@
+"""Sending now what is to arrive later: by the broker, or through the rooms of brokers that cannot."""
+
+import asyncio
+import time
+from functools import partial
+
+from unimsg._brokers import Broker
+from unimsg._forwarding import Forwarder
+from unimsg._publisher import Outcome, Publisher
+from unimsg._waiting import MAX_DELAY, delay_room, place_for, retry_room, step_for, waiting
+from unimsg.adapter import Address, Kind, Wanted, Wire
+from unimsg.errors import CapabilityError
+
+OPEN_TIMEOUT = 30.0
+
+
+class Delays:
+    """Of one channel. What is delayed to a queue waits where its retries do, and its receivers let it go; what is to
+    be published waits apart, and any process that uses the topic publishes it in time."""
+
+    def __init__(self, broker: Broker, address: Address, wanted: Wanted, publisher: Publisher) -> None:
+        self._broker = broker
+        self._address = address
+        self._wanted = wanted
+        self._publisher = publisher
+        self._native = broker.adapter.capabilities.max_delay > 0
+        self._publishers: dict[tuple[Address, float], Publisher] = {}
+        self._forwarder: Forwarder | None = None
+        self._stopped = False
+
+    def check(self, delay: float) -> None:
+        """Raises CapabilityError for what no broker can do."""
+        name = self._address.name
+        if self._address.ordered:
+            raise CapabilityError(
+                f"{name}: delay on an ordered channel: what was sent later would overtake it: leave delay out, or send "
+                "to a channel that is not ordered"
+            )
+        if delay > MAX_DELAY:
+            raise CapabilityError(f"{name}: a delay of {delay:g} s, at most {MAX_DELAY:g} s (24 hours)")
+
+    def submit(self, wire: Wire, timeout: float, delay: float) -> Outcome:
+        """As `Publisher.submit`. Raises: as `check`."""
+        return self.submit_and_tell(wire, timeout, delay)[0]
+
+    def submit_and_tell(self, wire: Wire, timeout: float, delay: float) -> tuple[Outcome, Publisher]:
+        """As `submit`, and who sends it."""
+        self.check(delay)
+        if self._native:
+            publisher = self._to(self._address, step_for(delay))
+            return publisher.submit(wire, timeout), publisher
+        now = time.time()
+        due = now + delay
+        place = place_for(due, now)
+        room = delay_room if self._address.kind is Kind.TOPIC else retry_room
+        publisher = self._to(room(self._address, place.suffix), 0.0)
+        outcome = publisher.submit(waiting(wire, due, place.until), timeout)
+        if self._address.kind is Kind.TOPIC:
+            self.forward(place.suffix)
+        return outcome, publisher
+
+    def forward(self, suffix: str | None = None) -> None:
+        """Publishes from now on what is due in the rooms of the topic that exist, and in this one."""
+        if self._stopped or self._native or self._address.kind is not Kind.TOPIC or self._address.ordered:
+            return
+        if self._forwarder is None:
+            self._forwarder = Forwarder(self._broker, self._address, Wanted(self._wanted.options), self._publisher)
+        self._forwarder.open(suffix)
+
+    async def stop(self) -> None:
+        """Publishes no more of what others delayed, too; it waits for other processes. Idempotent."""
+        self._stopped = True
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            await forwarder.stop()
+
+    async def aclose(self) -> None:
+        """Returns when every message submitted before has its outcome."""
+        await self.stop()
+        await asyncio.gather(*(publisher.aclose() for publisher in self._publishers.values()))
+
+    def _to(self, address: Address, delay: float) -> Publisher:
+        publisher = self._publishers.get((address, delay))
+        if publisher is None:
+            wanted = Wanted(self._wanted.options, delays=(delay,) if delay else ())
+            make = partial(self._make, address, wanted)
+            publisher = self._publishers[address, delay] = Publisher(self._broker.adapter, address, make, delay=delay)
+        return publisher
+
+    async def _make(self, address: Address, wanted: Wanted) -> None:
+        await self._broker.connect()
+        await self._broker.preparation.prepare(address, wanted, timeout=OPEN_TIMEOUT)

@@ -1,0 +1,89 @@
+"""Stores: what a handler remembers of messages that it has handled, so that a repeated one has no second effect."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from time import monotonic
+from typing import Protocol
+
+from typing_extensions import TypeVar
+
+from unimsg.errors import ConfigurationError
+
+__all__ = ["Handling", "MemoryStore", "Store"]
+
+Session = TypeVar("Session", covariant=True)
+
+
+class Handling(Protocol[Session]):
+    """One attempt at a message."""
+
+    @property
+    def session(self) -> Session:
+        """What the handler works with, of a store that has transactions."""
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether the message was handled: it is not handled again."""
+
+    async def complete(self) -> None:
+        """The handler ended well, and what it sent is confirmed: the message is handled from now on."""
+
+
+class Store(Protocol[Session]):
+    """What `Service.handler(store=)` takes."""
+
+    def begin(self, message_id: str, handler: str) -> AbstractAsyncContextManager[Handling[Session]]:
+        """Entered before the handler, left after it; `complete` was called unless the attempt failed. Of two attempts
+        at one message at once the second waits for the end of the first."""
+
+
+class MemoryStore:
+    """Remembers in this process alone: for tests, and for repeats that one process sees. `keep`: how long.
+
+    Raises:
+        ConfigurationError: `keep` is not more than 0.
+    """
+
+    def __init__(self, *, keep: timedelta = timedelta(days=7)) -> None:
+        if keep <= timedelta():
+            raise ConfigurationError(f"MemoryStore: keep must be more than 0, not {keep}")
+        self._keep = keep.total_seconds()
+        self._handled: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._running: dict[tuple[str, str], asyncio.Event] = {}
+
+    @asynccontextmanager
+    async def begin(self, message_id: str, handler: str) -> AsyncIterator[Handling[None]]:
+        """See `Store.begin`."""
+        key = (handler, message_id)
+        while (other := self._running.get(key)) is not None:
+            await other.wait()
+        ended = self._running[key] = asyncio.Event()
+        self._forget_old()
+        try:
+            yield _Handling(self, key)
+        finally:
+            del self._running[key]
+            ended.set()
+
+    def _forget_old(self) -> None:
+        oldest = monotonic() - self._keep
+        while self._handled and next(iter(self._handled.values())) < oldest:
+            self._handled.popitem(last=False)
+
+
+class _Handling:
+    session = None
+
+    def __init__(self, store: MemoryStore, key: tuple[str, str]) -> None:
+        self._handled = store._handled
+        self._key = key
+
+    @property
+    def is_duplicate(self) -> bool:
+        return self._key in self._handled
+
+    async def complete(self) -> None:
+        self._handled[self._key] = monotonic()
