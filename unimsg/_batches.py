@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Literal
 
-from unimsg._consumer import Consumer, Work, Worker, is_ended
+from unimsg._consumer import Consumer, Work
 from unimsg._handling import Attempt, StillRunning, Undecodable
 from unimsg._lanes import Lane, Lanes
+from unimsg._workers import Worker
 from unimsg.adapter import Delivery, Epoch
 from unimsg.dead_letters import attempt_of
 
@@ -58,9 +59,7 @@ class BatchConsumer(Consumer):
             self._collecting = True
             worker = BatchWorker()
             worker.task = asyncio.create_task(self._work_batch(worker, lane))
-            self._workers[worker] = None
-        if self._workers and self._watch is None:
-            self._watch_deadlines()
+            self._workers.add(worker)
 
     def _wake_collector(self) -> None:
         if self._arrived is not None and not self._arrived.done():
@@ -85,7 +84,7 @@ class BatchConsumer(Consumer):
                 raise
             self._put_back([*lanes, *worker.singles])  # cancelled while it collected
         finally:
-            del self._workers[worker]
+            self._workers.remove(worker)
             self._start_workers()
 
     async def _collect(self, worker: BatchWorker, lane: Lane[Work] | None, lanes: list[Lane[Work]]) -> None:
@@ -124,7 +123,7 @@ class BatchConsumer(Consumer):
     def _is_single(self, delivery: Delivery) -> bool:
         return (
             delivery in self._single
-            or delivery in self._unsent
+            or delivery in self._failing.unsent
             or delivery.epoch.draining
             or attempt_of(delivery.wire) > 1
             or self._attempt.is_too_late(delivery)
@@ -154,7 +153,7 @@ class BatchConsumer(Consumer):
             log.warning("%s: the thread of a batch did not end in time, and its result is ignored", self.name)
             self._apart(lanes, deliveries, stopped=stopped)
         except asyncio.CancelledError:
-            if is_ended(worker):
+            if worker.is_ended:
                 self._apart(lanes, deliveries, stopped=True)
                 raise
             self._apart(lanes, deliveries, stopped=worker.cause == "stop")
@@ -174,7 +173,7 @@ class BatchConsumer(Consumer):
                 for _ in range(lane.running):
                     self._settle(lane, "ack")
         finally:
-            self._rest(worker)
+            worker.rest()
             worker.batch = ()
 
     def _apart(self, lanes: Sequence[Lane[Work]], deliveries: Sequence[Delivery], *, stopped: bool) -> None:

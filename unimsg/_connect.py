@@ -177,7 +177,7 @@ class _Runtime:
         await self._brokers.aclose(CLOSE_TIMEOUT)
 
     def _examine(self) -> Health:
-        return examine(self._brokers, self._consumers, durable=self._durable, draining=self._draining)
+        return examine(self._brokers, self._routes, self._consumers, durable=self._durable, draining=self._draining)
 
 
 async def _all(coroutines: Any) -> None:  # an iterable of coroutines of any result

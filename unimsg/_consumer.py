@@ -3,16 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Literal
 
 from unimsg._brokers import Broker
-from unimsg._copies import Copies, Copy
-from unimsg._failures import Failures
-from unimsg._handling import Attempt, StillRunning, Undecodable
+from unimsg._copies import Copies
+from unimsg._failing import Failing
+from unimsg._handling import Attempt, StillRunning
 from unimsg._intake import Intake
 from unimsg._lanes import Lane, Lanes
 from unimsg._message import now, shown
@@ -20,34 +20,16 @@ from unimsg._pace import Pace, is_suspicious
 from unimsg._room import Rooms
 from unimsg._settlements import Settlements
 from unimsg._waiting import due_of, place_for, retry_room
+from unimsg._workers import Cause, Worker, Workers
 from unimsg.adapter import Address, Delivery, Epoch, Receiver, Wanted
-from unimsg.dead_letters import attempt_of, first_failed_of, record, text_of
-from unimsg.retry import Again, Dead, Reject, Retry, decide
+from unimsg.dead_letters import first_failed_of
+from unimsg.retry import Retry
 
 log = logging.getLogger("unimsg")
 
 CANCELLED_AGAIN_AFTER = 1.0
 """Seconds until a message whose task others cancelled is handled again."""
-CANCELLED_WITHIN = 5.0
-"""Seconds that a cancelled handler gets to clean up at shutdown."""
-
 Work = tuple[Delivery, Receiver]
-Cause = Literal["timeout", "stop"]
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """A task that handles one message after the other, as long as there are any."""
-
-    task: asyncio.Task[None] | None = None
-    delivery: Delivery | None = None
-    deadline: float = 0.0
-    cause: Cause | None = None
-    """Why we cancelled it, None if we did not."""
-
-    def handles(self, epoch: Epoch) -> bool:
-        """Whether it handles something of this epoch."""
-        return self.delivery is not None and self.delivery.epoch is epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +58,12 @@ class Consumer:
         expose_errors: bool,
     ) -> None:
         self.name = name
-        self.failures = Failures(name)
         self.settlements = Settlements()
         self.expired = 0
         """Messages dropped because their time was over."""
-        self._copy_problem: str | None = None
         self._address = address
         self._attempt = attempt
         self._limits = limits
-        self._retry = retry
-        self._expose_errors = expose_errors
         self._lanes: Lanes[Work] = Lanes(limits.concurrency)
         # An ordered message waits in its place; others may have to be kept back by the broker.
         delays = () if address.ordered else tuple(sorted({delay for delay in retry.delays if delay > 0}))
@@ -97,11 +75,10 @@ class Consumer:
             name, broker, partial(retry_room, address), Wanted(wanted.options), self._left_room, grace=limits.grace
         )
         self._first_rooms = self._rooms_for(delays)
-        self._unsent: dict[Delivery, Copy] = {}
-        """Deliveries that were handled, in vain, and whose copy is not confirmed yet."""
-        self._workers: dict[Worker, None] = {}
+        self._failing = Failing(self._copies, retry, origin=name, handler=attempt.name, expose_errors=expose_errors)
+        self.failures = self._failing.failures
+        self._workers = Workers(name, limits.timeout)
         self._epochs: set[Epoch] = set()
-        self._watch: asyncio.TimerHandle | None = None
         self._starting = False
         """Whether more workers start in the next turn of the event loop."""
         self._threads = 0
@@ -126,8 +103,7 @@ class Consumer:
     @property
     def overdue(self) -> int:
         """Handlers that go on though they were told to stop a while ago: each has a slot for good."""
-        late = monotonic() - CANCELLED_WITHIN
-        return sum(worker.delivery is not None and worker.deadline < late for worker in self._workers) + self._threads
+        return self._workers.overdue + self._threads
 
     @property
     def choked(self) -> bool:
@@ -136,8 +112,8 @@ class Consumer:
 
     @property
     def copy_problem(self) -> str | None:
-        """Why the newest copy of a failed message could not be made, None after one that could, or without any left."""
-        return self._copy_problem if self._unsent else None
+        """Why a failed message cannot go on to where it waits, or to the dead letters."""
+        return self._failing.problem
 
     @property
     def concurrency(self) -> int:
@@ -176,12 +152,10 @@ class Consumer:
         await asyncio.gather(self._intake.stop(), self._rooms.stop())
         if not self._address.ordered:  # of an ordered one, a key may still run here: closing gives it back in order
             self._shed(lambda _: True)
-        await self._finish_workers(self._limits.grace)
+        await self._workers.finish(self._limits.grace)
         await self._copies.aclose()
         await self.settlements.drain()
         await asyncio.gather(self._intake.aclose(), self._rooms.aclose())
-        if self._watch is not None:
-            self._watch.cancel()
         self._attempt.close()
 
     @property
@@ -207,7 +181,7 @@ class Consumer:
 
     async def _empty(self) -> None:
         """Returns when no handler runs, and gives back what waits for one."""
-        while tasks := [worker.task for worker in self._workers if worker.task is not None]:
+        while tasks := self._workers.tasks:
             await asyncio.wait(tasks)
         if not self._address.ordered:
             self._shed(lambda _: True)
@@ -217,7 +191,7 @@ class Consumer:
         """Its time in a room has passed."""
         due = due_of(delivery.wire)
         if due > time.time():
-            self._unsent[delivery] = self._copies.onward(delivery.wire, due)
+            self._failing.onward(delivery, due)
         self._put(delivery, receiver)
         self._start_workers()
 
@@ -235,18 +209,13 @@ class Consumer:
         self._shed(lambda work: work[0].epoch is epoch)
         self._start_workers()
         if not epoch.over:
-            asyncio.get_running_loop().call_later(self._limits.grace, self._cancel_late, epoch)
+            asyncio.get_running_loop().call_later(self._limits.grace, self._workers.cancel_those_of, epoch)
 
     def _shed(self, unwanted: Callable[[Work], bool]) -> None:
         """Gives back what does not run."""
         for delivery, receiver in self._lanes.shed(unwanted):
-            self._unsent.pop(delivery, None)
+            self._failing.forget(delivery)
             self.settlements.add(receiver, "release", delivery)
-
-    def _cancel_late(self, epoch: Epoch) -> None:
-        for worker in self._workers:
-            if worker.handles(epoch):
-                self._cancel(worker, "stop")
 
     # -- handling
 
@@ -262,12 +231,10 @@ class Consumer:
                 break
             worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
-            self._workers[worker] = None
+            self._workers.add(worker)
         self._starting = not (self._stopping or self._pace.paused or self._careful) and self._lanes.can_start
         if self._starting:
             asyncio.get_running_loop().call_soon(self._start_some)
-        if self._workers and self._watch is None:
-            self._watch_deadlines()
 
     def _next(self) -> Lane[Work] | None:
         """A lane whose head may be handled now."""
@@ -285,34 +252,34 @@ class Consumer:
                 await self._handle(worker, lane)
                 lane = self._next()
         finally:
-            del self._workers[worker]
+            self._workers.remove(worker)
 
     async def _handle(self, worker: Worker, lane: Lane[Work]) -> None:
         delivery, _ = lane.head
         if delivery.epoch.draining:
             self._settle(lane, "release")
             return
-        if delivery not in self._unsent:
+        if delivery not in self._failing.unsent:
             if self._attempt.is_too_late(delivery):
                 self._drop(lane)
                 return
             await self._try(worker, lane)
-        if delivery in self._unsent:
+        if delivery in self._failing.unsent:
             await self._send_copy(worker, lane)
 
     async def _try(self, worker: Worker, lane: Lane[Work]) -> None:
         """One attempt. It leaves the lane settled, parked, or with a copy to send."""
         delivery, _ = lane.head
-        number = attempt_of(delivery.wire) + lane.tries
+        number = self._failing.number(delivery, lane.tries)
         worker.delivery, worker.deadline = delivery, monotonic() + self._limits.timeout
         try:
-            await self._attempt.run(delivery, number, last=number >= self._retry.attempts)
+            await self._attempt.run(delivery, number, last=self._failing.is_last(number))
         except StillRunning as running:
-            if is_ended(worker):
+            if worker.is_ended:
                 raise asyncio.CancelledError from None
             self._hold(lane, running, worker.cause or "timeout")  # a timeout of an `around`, if not of ours
         except asyncio.CancelledError:
-            if is_ended(worker):
+            if worker.is_ended:
                 # By the loop's end or by its own handler, nobody can tell: the slot is free, the message unsettled.
                 log.warning("%s: message %s: its task was cancelled by others", self.name, shown(delivery.wire.id))
                 self._wait_in_place(lane, CANCELLED_AGAIN_AFTER)
@@ -334,18 +301,11 @@ class Consumer:
             self.failures.forget(delivery.wire.id)
             self._settle(lane, "ack")
         finally:
-            self._rest(worker)
-
-    def _rest(self, worker: Worker) -> None:
-        """What it did is done with, and so is our cancellation of it, if any."""
-        worker.delivery = None
-        if worker.cause is not None and worker.task is not None:
-            worker.cause = None
-            worker.task.uncancel()
+            worker.rest()
 
     def _settle(self, lane: Lane[Work], verb: Literal["ack", "release"]) -> None:
         delivery, receiver = lane.head
-        self._unsent.pop(delivery, None)
+        self._failing.forget(delivery)
         self.settlements.add(receiver, verb, delivery)
         self._lanes.finish(lane)
 
@@ -379,7 +339,7 @@ class Consumer:
                 self._lanes.finish(lane)
             elif cause == "timeout":
                 self._failed(lane, self._late())
-                if delivery in self._unsent:  # there is no worker here to send it
+                if delivery in self._failing.unsent:  # there is no worker here to send it
                     self._wait_in_place(lane, 0.0)
             else:
                 self._wait_in_place(lane, CANCELLED_AGAIN_AFTER)
@@ -402,65 +362,38 @@ class Consumer:
             )
             self._settle(lane, "release")
             return
-        number = attempt_of(delivery.wire) + lane.tries
-        if isinstance(error, Undecodable):
-            decision: Again | Dead = Dead(error.reason)
-            error = error.error
-        else:
-            decision = decide(self._retry, error, number)
-        if isinstance(decision, Dead):
-            self.failures.note(delivery.wire.id, error, f"is a dead letter: {decision.reason} at attempt {number}")
-            self._unsent[delivery] = self._copies.dead(
-                delivery.wire, self._record(lane, error, decision.reason, number)
-            )
-            return
-        self.failures.note(delivery.wire.id, error, f"is handled again in {decision.delay:g} s")
-        lane.first_failed = lane.first_failed or first_failed_of(delivery.wire) or now()
-        if self._address.ordered:
+        number = self._failing.number(delivery, lane.tries)
+        wait = self._failing.failed(delivery, error, number, lane.first_failed, in_place=self._address.ordered)
+        if wait is not None:
+            lane.first_failed = lane.first_failed or first_failed_of(delivery.wire) or now()
             lane.tries += 1
-            self._wait_in_place(lane, decision.delay)
-        else:
-            self._unsent[delivery] = self._copies.again(delivery.wire, decision.delay, number + 1, lane.first_failed)
-
-    def _record(self, lane: Lane[Work], error: BaseException, reason: str, number: int) -> Mapping[str, str]:
-        moment = now()
-        said = isinstance(error, Reject) or self._expose_errors
-        return record(
-            reason=reason,
-            error_type=type(error).__name__,
-            error_text=text_of(error) if said else "",
-            attempts=number,
-            origin=self.name,
-            handler=self._attempt.name,
-            first=lane.first_failed or first_failed_of(lane.head[0].wire) or moment,
-            last=moment,
-        )
+            self._wait_in_place(lane, wait)
 
     async def _send_copy(self, worker: Worker, lane: Lane[Work]) -> None:
         delivery, _ = lane.head
-        copy = self._unsent[delivery]
+        copy = self._failing.unsent[delivery]
         try:
             error = await copy.send()
         except asyncio.CancelledError:
-            if is_ended(worker):  # by its own handler, too: as in `_try`
+            if worker.is_ended:  # by its own handler, too: as in `_try`
                 self._wait_in_place(lane, CANCELLED_AGAIN_AFTER)
                 raise
             self._give_back(lane)  # the copy may be stored: then it is handled once more, and not lost
             return
         finally:
-            self._rest(worker)
+            worker.rest()
         if error is None:
-            self._copy_problem = None
+            self._failing.went_on()
             if copy.is_dead:
                 self.failures.forget(delivery.wire.id)
             self._settle(lane, "ack")
             return
         if copy.due is not None and self._copies.has_nowhere_to_wait(error):
-            del self._unsent[delivery]
+            self._failing.forget(delivery)
             lane.tries += 1
             self._wait_in_place(lane, max(0.0, copy.due - time.time()))
             return
-        self._copy_problem = f"a failed message cannot go on: {error}"
+        self._failing.stays(str(error))
         log.warning("%s: message %s stays: %s", self.name, shown(delivery.wire.id), error)
         self._wait_in_place(lane, copy.next_wait())
 
@@ -477,39 +410,3 @@ class Consumer:
     def _wake(self, lane: Lane[Work], work: Work) -> None:
         self._lanes.wake(lane, work)
         self._start_workers()
-
-    # -- deadlines and the end
-
-    def _watch_deadlines(self) -> None:
-        """One timer for all handlers: what is a second late to be cancelled costs nothing, a timer each would."""
-        moment = monotonic()
-        for worker in self._workers:
-            if worker.delivery is not None and worker.deadline <= moment:
-                self._cancel(worker, "timeout")
-        period = min(1.0, self._limits.timeout / 4)
-        self._watch = asyncio.get_running_loop().call_later(period, self._watch_deadlines) if self._workers else None
-
-    def _cancel(self, worker: Worker, cause: Cause) -> None:
-        if worker.cause is None and worker.task is not None:
-            worker.cause = cause
-            worker.task.cancel()
-
-    async def _finish_workers(self, grace: float) -> None:
-        tasks = [worker.task for worker in self._workers if worker.task is not None]
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=grace)
-        for worker in list(self._workers):
-            if worker.task in late:
-                log.warning("%s: a handler did not end in %g s: cancelled, its message comes again", self.name, grace)
-                self._cancel(worker, "stop")
-        if not late:
-            return
-        _, stubborn = await asyncio.wait(late, timeout=CANCELLED_WITHIN)
-        if stubborn:  # they swallow it: what they handle stays unsettled, and closing gives it back
-            log.error("%s: %d handlers go on although they were cancelled: left alone", self.name, len(stubborn))
-
-
-def is_ended(worker: Worker) -> bool:
-    """Whether somebody else cancelled its task, with the loop: the delivery stays unsettled."""
-    return worker.cause is None and worker.task is not None and worker.task.cancelling() > 0

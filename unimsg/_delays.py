@@ -28,6 +28,11 @@ class Delays:
         self._forwarder: Forwarder | None = None
         self._stopped = False
 
+    @property
+    def problem(self) -> str | None:
+        """Why what is to be published later does not come, if that is known."""
+        return None if self._forwarder is None else self._forwarder.problem
+
     def check(self, delay: float) -> None:
         """Raises CapabilityError for what no broker can do."""
         name = self._address.name

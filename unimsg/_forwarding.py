@@ -35,6 +35,14 @@ class Forwarder:
         self._broker = broker
         self._wanted = wanted
         self._started = False
+        self._problem: str | None = None
+        """Why a message that is due could not be published, None after one that could."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why what is delayed does not come, if that is known."""
+        opened = (intake.problem for intake in self._rooms.intakes if intake.problem is not None)
+        return self._problem if self._problem is not None else next(opened, None)
 
     def open(self, suffix: str | None) -> None:
         """Begins to look for rooms that exist, and opens this one."""
@@ -76,6 +84,7 @@ class Forwarder:
         backoff = Backoff()
         while not delivery.epoch.draining:
             error = await self._forward(delivery.wire)
+            self._problem = None if error is None else f"what is due cannot be published: {error}"
             if error is None:
                 self._settlements.add(receiver, "ack", delivery)
                 return

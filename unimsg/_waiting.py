@@ -18,6 +18,8 @@ STEPS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 6 * 3600.0, MAX_
 ROOMS = {60.0: "", 300.0: ".5m", 900.0: ".15m", 3600.0: ".1h", 6 * 3600.0: ".6h", MAX_DELAY: ".24h"}
 """How long a message waits in a room, and how the room's name ends. In the first it waits as long as is left."""
 FIRST_ROOM = 60.0
+TOLERANCE = 1.0
+"""Seconds less than a room's length that a message may wait in it: leaving the room before took some milliseconds."""
 
 
 class Place(NamedTuple):
@@ -35,7 +37,7 @@ def step_for(delay: float) -> float:
 def place_for(due: float, now: float) -> Place:
     """Where a message that is due at `due` waits next. Each room but the first lets all wait equally long."""
     left = due - now
-    room = max((length for length in ROOMS if length <= left), default=FIRST_ROOM)
+    room = max((length for length in ROOMS if length <= left + TOLERANCE), default=FIRST_ROOM)
     return Place(ROOMS[room], min(due, now + room))
 
 

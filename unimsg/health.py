@@ -10,6 +10,7 @@ from unimsg._message import shown
 
 if TYPE_CHECKING:
     from unimsg._consumer import Consumer
+    from unimsg._routes import Route
 
 __all__ = ["Health"]
 
@@ -33,7 +34,14 @@ class Health:
         return {"live": self.live, "ready": self.ready, "problems": list(self.problems)}
 
 
-def examine(brokers: Iterable[Broker], consumers: "Sequence[Consumer]", *, durable: bool, draining: bool) -> Health:
+def examine(
+    brokers: Iterable[Broker],
+    routes: "Iterable[Route]",
+    consumers: "Sequence[Consumer]",
+    *,
+    durable: bool,
+    draining: bool,
+) -> Health:
     """The health of a bus, from what this process knows: no I/O."""
     blocking: list[str] = []  # nothing or not everything flows
     failing: list[str] = []  # everything flows, and some messages fail
@@ -44,6 +52,9 @@ def examine(brokers: Iterable[Broker], consumers: "Sequence[Consumer]", *, durab
     for broker in brokers:
         if broker.connected:
             blocking += _of_broker(broker)
+    for route in routes:
+        if route.delays.problem is not None:
+            blocking.append(f"{route.channel.name}: {route.delays.problem}")
     for consumer in consumers:
         if not consumer.live and not draining:
             blocking.append(f"{consumer.name}: its consumer has ended")

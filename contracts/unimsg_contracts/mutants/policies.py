@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from unimsg import MemoryStore, RetryAfter, _avro_walk, _consumer, _copies, _graveyard, _replay, _routes, _xml, channel
+from unimsg import MemoryStore, RetryAfter, _avro_walk, _copies, _failing, _graveyard, _replay, _routes, _xml, channel
 from unimsg._batches import BatchConsumer
 from unimsg._consumer import Consumer
 from unimsg._copies import Copies, Copy
@@ -120,8 +120,8 @@ acknowledges_without_a_copy = _instead(Copy, "send", _never_sent, "acknowledges 
 swallows_refused_copies = _instead(Copy, "send", _refusal_swallowed, "swallows refused copies")
 counts_cancellation = _instead(Consumer, "_give_back", _cancellation_fails, "counts cancellation")
 forgets_keys = _instead(Consumer, "_put", _without_key, "forgets keys")
-retries_what_is_final = _instead(_consumer, "decide", _rejected_again, "retries what is final")
-records_nothing = _instead(_consumer, "record", _nothing_recorded, "records nothing")
+retries_what_is_final = _instead(_failing, "decide", _rejected_again, "retries what is final")
+records_nothing = _instead(_failing, "record", _nothing_recorded, "records nothing")
 redrives_everything = _instead(Graveyard, "redrive", _everything, "redrives everything")
 redrives_as_the_seventh_attempt = _instead(
     _graveyard, "without_record", _record_kept, "redrives as the seventh attempt"
