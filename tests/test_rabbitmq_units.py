@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,12 +13,12 @@ from pamqp.common import FieldTable
 from pydantic import SecretStr
 from unimsg_rabbitmq import RabbitOptions, errors
 from unimsg_rabbitmq.options import Server
-from unimsg_rabbitmq.topology import arguments_of, queues_of, refuse_unable
+from unimsg_rabbitmq.topology import arguments_of, queues_of
 from unimsg_rabbitmq.wire import deliveries_before, properties_of, wire_of
 
-from unimsg.adapter import Address, Kind, Wanted, Wire
+from unimsg.adapter import Address, Kind, Wire
 from unimsg.dead_letters import read, without_record
-from unimsg.errors import AuthenticationError, CapabilityError, ConfigurationError, PermissionDenied, TopologyError
+from unimsg.errors import AuthenticationError, ConfigurationError, PermissionDenied, TopologyError
 
 SECRET = "hunter2"
 QUEUE = Address("orders.place", Kind.QUEUE)
@@ -92,12 +92,6 @@ def test_arguments_of_queues() -> None:
 def test_a_dead_letter_queue_is_the_same_however_it_is_declared() -> None:
     """The backstop of a queue declares it, and so does whoever reads it, as a channel of its own."""
     assert "x-dead-letter-exchange" not in arguments_of(Address("q..dead", Kind.QUEUE), RabbitOptions())
-
-
-def test_needs_that_are_not_met() -> None:
-    for wanted in (Wanted(history=timedelta(days=1)), Wanted(start=datetime.now(UTC))):
-        with pytest.raises(CapabilityError, match=QUEUE.channel):
-            refuse_unable(QUEUE, wanted)
 
 
 def test_a_message_goes_there_and_back() -> None:

@@ -152,6 +152,7 @@ IN_MEMORY = (
 
 POLICIES = (
     Mutant(test_replay.test_a_new_subscription_can_begin_in_the_past, operating.ForgetsTheStart),
+    Mutant(test_replay.test_a_start_in_the_past_meets_the_present, operating.ForgetsTheStart),
     Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_to_all_subscriptions),
     Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_as_any_message),
     Mutant(
