@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from typing import TypedDict as OldTypedDict
 
 import pytest
-from hypothesis import given
+from hostile import mutated
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -306,6 +307,7 @@ def test_so_it_is_whatever_the_body_type(name: str, body_type: Any) -> None:
     assert monotonic() - begin < 1.0
 
 
+@settings(max_examples=1000, deadline=2000)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_body_or_a_decode_error(data: bytes) -> None:
     for body_type in (Order, list[int], Reading, dict[str, Any], str, Placed | Cancelled):
@@ -315,6 +317,15 @@ def test_any_bytes_are_a_body_or_a_decode_error(data: bytes) -> None:
 
 
 channel_of = {str(body): channel(body) for body in (Order, list[int], Reading, dict[str, Any], str, Placed | Cancelled)}
+
+
+@settings(max_examples=1000, deadline=2000)
+@given(st.lists(st.tuples(st.integers(0, 80), st.integers(0, 8), st.binary(max_size=12)), min_size=1, max_size=6))
+def test_json_that_was_tampered_with_is_a_body_or_a_decode_error(edits: list[tuple[int, int, bytes]]) -> None:
+    with suppress(DecodeError):
+        channel_of[str(Order)].decode(
+            None, None, mutated(b'{"customer":"A","total":"1.10","at":"2026-01-02T00:00:00Z"}', edits)
+        )
 
 
 @given(json_values)

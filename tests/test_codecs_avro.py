@@ -1,7 +1,7 @@
 """Avro: single-object encoding, schemas that change, and bytes that would kill a process that reads them."""
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from io import BytesIO
 from typing import Any
@@ -77,7 +77,7 @@ def array_of(items: Any) -> dict[str, Any]:
 
 def head(schema: Any, body: Any) -> bytes:
     """The first ten bytes of what is written with `schema`."""
-    return channel(type(body), schema).encode(body)[2][:10]
+    return channel(type(body) if type(body) is not dict else dict[str, Any], schema).encode(body)[2][:10]
 
 
 def number(value: int) -> bytes:
@@ -114,6 +114,15 @@ def test_a_body_arrives_as_it_was_sent(body_type: Any, schema: Any, body: Any) -
 def test_the_bytes_are_single_object_encoding() -> None:
     """The fingerprint is that of the specification: CRC-64-AVRO, little-endian."""
     assert channel(int, "int").encode(-1)[1:] == ("application/avro", bytes.fromhex("c301 8f5c393f1ad57572 01"))
+
+
+def test_a_logical_type_does_not_change_the_fingerprint() -> None:
+    """As in the specification and in Java. (Apache's own Python library of 1.12 makes another one.)"""
+    plain = head("long", 1)
+    assert head({"type": "long", "logicalType": "timestamp-micros"}, BODY.at) == plain
+    assert head(record({"name": "n", "type": {"type": "long", "logicalType": "time-micros"}}), {"n": time()}) == head(
+        record({"name": "n", "type": "long"}), {"n": 1}
+    )
 
 
 @pytest.mark.parametrize("content_type", [None, "application/avro", "avro/binary", "Avro/Binary; x=y"])

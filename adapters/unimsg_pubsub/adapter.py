@@ -15,6 +15,7 @@ from unimsg.adapter import (
     Wire,
 )
 from unimsg.errors import PublishError
+from unimsg_pubsub.history import MAX_HISTORY
 from unimsg_pubsub.link import Link
 from unimsg_pubsub.operations import PubSubOperations
 from unimsg_pubsub.options import PubSubBrokerOptions, PubSubOptions, parse_url
@@ -33,6 +34,7 @@ class PubSubAdapter(Adapter):
     attribute_prefix = PREFIX
     capabilities = Capabilities(
         max_body=MOST_BYTES - 20_000,  # headers, at most 16 KB, count as well
+        max_history=MAX_HISTORY,
         counts_redeliveries=True,
     )
     options_type = PubSubOptions

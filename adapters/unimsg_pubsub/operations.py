@@ -1,15 +1,19 @@
 """What operators ask."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from time import monotonic
 from typing import Any
 
 from unimsg.adapter import Address, ChannelMissing, Delivery, Difference, Kind, Operations, Receiver, Wanted, Wire
 from unimsg.errors import ConnectError, PermissionDenied, UnimsgError
 from unimsg_pubsub import derived
+from unimsg_pubsub.history import refuse_too_long, unfinished
 from unimsg_pubsub.link import Link
 from unimsg_pubsub.receiver import PubSubReceiver
+from unimsg_pubsub.replay import read
 from unimsg_pubsub.topology import Topology, has_subscription, options_of, topic_changes
 
 FIRST = 2.0
@@ -25,14 +29,15 @@ class PubSubOperations(Operations):
         self._ack_deadline = ack_deadline
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        options_of(address, wanted)  # refuses what `ensure` does
+        refuse_too_long(address, wanted)
         if address.kind is Kind.INBOX:
             return []
         until = monotonic() + timeout
         differences = await self._inspect(address, wanted, until)
         if has_subscription(address) and not derived.role_of(address):  # `ensure` makes its dead-letter queue, too
             dead = derived.graveyard_of(address)
-            differences += await self._inspect(dead, wanted, until) if dead is not None else []
+            nothing_kept = replace(wanted, start=None, history=None)
+            differences += await self._inspect(dead, nothing_kept, until) if dead is not None else []
         return differences
 
     async def backlog(self, address: Address, *, timeout: float) -> int | None:
@@ -59,12 +64,15 @@ class PubSubOperations(Operations):
             await receiver.aclose()
         return [delivery.wire for delivery in sorted(found, key=_published)][:limit]
 
+    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        return read(self._link, self._topology, topic, since, ack_deadline=self._ack_deadline, timeout=timeout)
+
     async def _inspect(self, address: Address, wanted: Wanted, until: float) -> list[Difference]:
         try:
             topic = await self._topology.get_topic(self._topology.source(address), until)
         except ChannelMissing:
             return [Difference(f"topic {address.channel}", "exists", None)]
-        differences = [each.difference for each in topic_changes(address, topic)]
+        differences = [each.difference for each in topic_changes(address, wanted, topic)]
         if not has_subscription(address):
             return differences
         try:
@@ -72,7 +80,7 @@ class PubSubOperations(Operations):
         except ChannelMissing:
             return [*differences, Difference(f"subscription {address.name}", "exists", None)]
         changes = self._topology.subscription_changes(address, options_of(address, wanted), found)
-        return [*differences, *(each.difference for each in changes)]
+        return [*differences, *(each.difference for each in changes), *unfinished(address, found)]
 
     async def _check(self, address: Address, until: float) -> None:
         """

@@ -2,18 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 from weakref import WeakValueDictionary
 
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import GoogleAPICallError, MethodNotImplemented
 from google.pubsub_v1 import types
 
 from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Wanted
-from unimsg.errors import CapabilityError, ConnectError, TopologyError
-from unimsg_pubsub import derived, errors
+from unimsg.errors import ConnectError, TopologyError
+from unimsg_pubsub import derived, errors, history
 from unimsg_pubsub.link import Answer, Link
 from unimsg_pubsub.options import PubSubOptions
 from unimsg_pubsub.wire import INBOX
@@ -66,17 +66,24 @@ class Topology:
         await self._ensure(address, wanted, monotonic() + timeout)
 
     async def _ensure(self, address: Address, wanted: Wanted, until: float) -> None:
+        history.refuse_too_long(address, wanted)
         options = options_of(address, wanted)
-        found = await self._found_or_made(
-            self.get_topic, self._create_topic, self._wanted_topic(address, options), until
-        )
-        refuse(topic_changes(address, found))
+        topic = self._wanted_topic(address, options, history.retention_of(address, wanted))
+        found = await self._found_or_made(self.get_topic, self._create_topic, topic, until)
+        changes = topic_changes(address, wanted, found)
+        refuse(changes)
+        if fields := [change.field for change in changes]:
+            request = types.UpdateTopicRequest(topic=topic, update_mask={"paths": fields})
+            rpc = self._link.publisher.update_topic
+            await self._do("pubsub.topics.update", topic.name, rpc, request, until)
         if not has_subscription(address):
             return
         # Where Pub/Sub itself may move messages to is made first: without a subscription there they would be lost.
         if (dead := derived.graveyard_of(address)) is not None:
-            await self._ensure(dead, wanted, until)
+            await self._ensure(dead, replace(wanted, start=None, history=None), until)
         request = self._wanted_subscription(address, options)
+        request.labels.update(history.beginning(wanted))
+        request.retain_acked_messages = wanted.start is not None  # until it was sought: see history.START
         # One at a time: the emulator lets several creations of one subscription succeed at once, each throwing away
         # what the one before had received.
         lock = self._making.setdefault(request.name, asyncio.Lock())
@@ -96,6 +103,40 @@ class Topology:
                 types.UpdateSubscriptionRequest(subscription=request, update_mask={"paths": fields}),
                 until,
             )
+        if (start := history.to_seek(found)) is not None:
+            await self._begin(found, start, until)
+
+    async def make_reader(self, address: Address, since: datetime, *, timeout: float) -> None:
+        """A subscription for one who reads what was published since then."""
+        until = monotonic() + timeout
+        request = types.Subscription(
+            name=self.subscription(address),
+            topic=self.source(address),
+            ack_deadline_seconds=self._ack_deadline,
+            enable_message_ordering=address.ordered,
+            expiration_policy=types.ExpirationPolicy(ttl=INBOX_LIFE),
+        )
+        await self._create_subscription(request, until)
+        await self._seek(request.name, since, until)
+
+    async def _begin(self, found: types.Subscription, start: datetime, until: float) -> None:
+        await self._seek(found.name, start, until)
+        request = types.UpdateSubscriptionRequest(
+            subscription=types.Subscription(name=found.name, topic=found.topic, retain_acked_messages=False),
+            update_mask={"paths": ["retain_acked_messages"]},
+        )
+        rpc = self._link.subscriber.update_subscription
+        await self._do("pubsub.subscriptions.update", found.name, rpc, request, until)
+
+    async def _seek(self, name: str, moment: datetime, until: float) -> None:
+        request = types.SeekRequest(subscription=name, time=moment)
+        try:
+            await self._do("pubsub.subscriptions.consume", name, self._link.subscriber.seek, request, until)
+        except ConnectError as error:
+            # The emulator seeks nothing that is ordered. A new such subscription begins with all that its topic
+            # retains there, which is too much, but not too little.
+            if not (self._link.emulator and isinstance(error.__cause__, MethodNotImplemented)):
+                raise
 
     async def make_inbox(self, address: Address, *, timeout: float) -> None:
         """The topic of replies, and this inbox's own subscription to it."""
@@ -147,9 +188,9 @@ class Topology:
     def _topic(self, name: str) -> str:
         return f"projects/{self._project}/topics/{name}"
 
-    def _wanted_topic(self, address: Address, options: PubSubOptions) -> types.Topic:
+    def _wanted_topic(self, address: Address, options: PubSubOptions, kept: timedelta | None) -> types.Topic:
         labels = {**options.labels, LABEL: label_of(address)}
-        return types.Topic(name=self.source(address), labels=labels)
+        return types.Topic(name=self.source(address), labels=labels, message_retention_duration=kept)
 
     def _wanted_subscription(self, address: Address, options: PubSubOptions) -> types.Subscription:
         return types.Subscription(
@@ -205,14 +246,7 @@ class Topology:
 
 
 def options_of(address: Address, wanted: Wanted) -> PubSubOptions:
-    """The options in `wanted`.
-
-    Raises:
-        CapabilityError: it wants what this adapter does not do.
-    """
-    if wanted.start is not None or wanted.history is not None:
-        need = "a start in the past" if wanted.start is not None else "history"
-        raise CapabilityError(f"pubsub: {address.name}: {need} is not there yet on Pub/Sub: leave it out")
+    """The options in `wanted`."""
     options = wanted.options if isinstance(wanted.options, PubSubOptions) else PubSubOptions()
     if derived.role_of(address):  # how long a queue keeps its messages is nothing to what waits or is dead
         return PubSubOptions(delivery_limit=options.delivery_limit, labels=options.labels)
@@ -227,12 +261,14 @@ def label_of(address: Address) -> str:
     return f"{address.kind.value}-ordered" if address.ordered else address.kind.value
 
 
-def topic_changes(address: Address, found: types.Topic) -> Sequence[Change]:
-    """How `found` differs from what `address` declares."""
-    label = found.labels.get(LABEL)
-    if label is None or label == label_of(address):
-        return []
-    return [Change(Difference(f"topic {address.channel} declared as", label_of(address), label), None)]
+def topic_changes(address: Address, wanted: Wanted, found: types.Topic) -> Sequence[Change]:
+    """How `found` differs from what is wanted."""
+    label, changes = found.labels.get(LABEL), []
+    if label is not None and label != label_of(address):
+        changes.append(Change(Difference(f"topic {address.channel} declared as", label_of(address), label), None))
+    if (difference := history.forgets(address, wanted, found)) is not None:
+        changes.append(Change(difference, "message_retention_duration"))
+    return changes
 
 
 def refuse(changes: Sequence[Change]) -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from hashlib import blake2b
 from uuid import uuid4
@@ -97,18 +97,21 @@ def _record(death: Mapping[str, object]) -> Mapping[str, str]:
 
 
 def written(properties: Basic.Properties) -> datetime | None:
-    """When it was sent, by its sender's clock; if it was delayed, when it was due. None: it does not say."""
+    """When it was sent, by its sender's clock; if it was delayed, when it was due. RabbitMQ's own times are whole
+    seconds: rounded up. None: it does not say."""
     headers = properties.headers or {}
     deaths = headers.get("x-death")
     due = deaths[0].get("time") if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else None
-    if isinstance(due, datetime):
-        return due
     own = headers.get(TIME) or headers.get(f"{OTHER_PREFIX}time")
-    try:
-        moment = datetime.fromisoformat(own) if isinstance(own, str) else properties.timestamp
-    except ValueError:
-        moment = properties.timestamp
-    return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    if not isinstance(due, datetime) and isinstance(own, str):
+        try:
+            moment = datetime.fromisoformat(own)
+        except ValueError:
+            pass
+        else:
+            return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    whole = due if isinstance(due, datetime) else properties.timestamp
+    return whole + timedelta(seconds=1) if whole is not None else None
 
 
 def deliveries_before(headers: Mapping[str, object] | None, redelivered: bool) -> int:

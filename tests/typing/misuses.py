@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel
 
 import unimsg
 from unimsg import Bus, Context, Queue, Reject, Retry, RetryAfter, Sender, Service, Topic
-from unimsg.codecs import Json, Text
+from unimsg.codecs import Avro, Json, Protobuf, Text, Xml
 
 
 class Order(BaseModel):
@@ -120,6 +122,10 @@ Queue("orders.keyed", Order, key=lambda order: 7)  # wrong: a key is text
 Queue("orders.kind", Order, kind="request")  # wrong: no such kind
 Queue("orders.codec", Order, codec=Json(Placed))  # wrong: the codec of another body
 Queue("orders.codec", Order, codec=[Text()])  # wrong: a codec of text
+Queue("orders.codec", Timestamp, codec=Protobuf(Struct))  # wrong: the codec of another message
+Queue("orders.codec", Order, codec=Avro(Placed, "int"))  # wrong: the codec of another body
+Protobuf(Order)  # wrong: no generated class
+Xml(Order)  # wrong: no model of pydantic-xml
 Queue("orders.options", Order, options=[{"max_body": 5}])  # wrong: options are typed
 Queue("orders.ttl", Order, ttl="5")  # wrong: seconds
 Topic("orders.order", Order, ordered="yes")  # wrong: yes or no is a bool

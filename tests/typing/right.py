@@ -6,7 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar
 
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.wrappers_pb2 import StringValue
 from pydantic import BaseModel
+from pydantic_xml import BaseXmlModel
 
 import unimsg
 from unimsg import (
@@ -23,7 +26,7 @@ from unimsg import (
     Settings,
     Topic,
 )
-from unimsg.codecs import Binary, Json, Text
+from unimsg.codecs import Avro, Binary, Json, Protobuf, Text, Xml
 
 
 class PlaceOrder(BaseModel):
@@ -63,6 +66,27 @@ text = Queue("zoo.text", str)
 blobs = Queue("zoo.blobs", bytes, codec=Binary())
 either = Queue("zoo.either", Animal, codec=[Json(Animal)])
 plain = Queue("zoo.plain", str, codec=Text())
+
+
+class Letter(BaseXmlModel): ...
+
+
+class Parcel(BaseXmlModel): ...
+
+
+def from_stamp(wire: Timestamp) -> Dog:
+    return Dog(name=str(wire.seconds))
+
+
+def to_stamp(body: Dog) -> Timestamp:
+    return Timestamp(seconds=int(body.name))
+
+
+stamps = Queue("zoo.stamps", Timestamp, codec=Protobuf(Timestamp), key=lambda stamp: str(stamp.seconds))
+stamps_by_default = Topic("zoo.stamps.default", Timestamp | StringValue)
+mapped = Queue("zoo.mapped", Dog, codec=[Protobuf(Timestamp, to_wire=to_stamp, from_wire=from_stamp), Json(Dog)])
+several = Queue("zoo.several", OrderPlaced | OrderCancelled, codec=[Avro(OrderPlaced | OrderCancelled, [])])
+post = Queue("zoo.post", Letter | Parcel, codec=[Xml(Letter | Parcel), Json(Letter | Parcel)])
 
 
 # Sending: bus, context and pipeline are each a Sender, so domain code need not know where it runs.

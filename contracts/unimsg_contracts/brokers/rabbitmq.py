@@ -15,6 +15,7 @@ from pamqp.common import FieldValue
 from unimsg_rabbitmq import RabbitOptions
 from unimsg_rabbitmq.adapter import RabbitAdapter
 from unimsg_rabbitmq.delays import delay_queue, delays_of
+from unimsg_rabbitmq.history import stream_of
 
 from unimsg.adapter import Address, Kind, Wanted
 from unimsg_contracts.containers import Container, engine_missing, image_of
@@ -111,7 +112,7 @@ class RabbitHarness(Harness):
             if address.kind is Kind.TOPIC and address.subscription is None:
                 for name in (address.channel, delays_of(address)):
                     await channel.exchange_delete(name)
-                queues.append(delays_of(address))
+                queues += [delays_of(address), stream_of(address)]
             else:
                 queues += [*_queues(address), f"{address.name}..dead"]
             for name in queues:

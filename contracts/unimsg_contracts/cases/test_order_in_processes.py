@@ -29,8 +29,8 @@ async def test_order_while_processes_join(stage: Stage) -> None:
 
 @guarantee("G5", needs=("processes", "leave_order"))
 async def test_order_while_processes_are_restarted(stage: Stage) -> None:
-    """Each of two processes is ended by SIGTERM and replaced, while the other one works; each takes one message."""
-    async with crew(stage, prefetch=1) as processes:
+    """Each of two processes is ended by SIGTERM and replaced, while the other one works; each takes up to 10."""
+    async with crew(stage, prefetch=10) as processes:
         await processes.join(2)
         await processes.go_on()
         await processes.restart()
@@ -53,9 +53,9 @@ async def test_order_while_processes_die(stage: Stage) -> None:
 
 @guarantee("G10", needs=("processes",))
 async def test_nothing_is_lost_while_processes_are_restarted(stage: Stage) -> None:
-    """Each of two processes is ended by SIGTERM and replaced: everything is handled, and what fails is handled again.
+    """Each of two processes is ended by SIGTERM and replaced; each takes one message: everything is handled.
     What the order was is told where the broker does not promise it."""
-    async with crew(stage, prefetch=20, in_order=is_promised(stage)) as processes:
+    async with crew(stage, prefetch=1, in_order=is_promised(stage)) as processes:
         await processes.join(2)
         await processes.go_on()
         await processes.restart()

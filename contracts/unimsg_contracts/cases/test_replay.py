@@ -1,11 +1,13 @@
 """Replay: G2 where the broker keeps a topic's history."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from unimsg import CapabilityError, Context, MemoryStore, Service
+from unimsg.adapter import Wanted, Wire
 from unimsg_contracts.handled import Handled
 from unimsg_contracts.marks import guarantee
 from unimsg_contracts.reading import eventually
@@ -54,6 +56,36 @@ async def test_a_new_subscription_can_begin_in_the_past(stage: Stage) -> None:
             await eventually(lambda: 11 in early.bodies, stage.recovery, lambda: "the first subscription stands still")
     assert sorted(late.bodies) == list(range(12))
     assert sorted(early.bodies) == list(range(12))
+
+
+@guarantee("G2")
+async def test_a_start_in_the_past_meets_the_present(stage: Stage) -> None:
+    """A subscription that begins in the past while the topic is sent to: nothing is lost between history and live."""
+    await _need_history(stage)
+    adapter, other, begun = await stage.adapter(), await stage.adapter(), datetime.now(UTC)
+    topic = await stage.ensure(adapter, stage.topic_address(), Wanted(history=DAY))
+    sent: list[Wire] = []
+    enough = asyncio.Event()
+
+    async def send() -> None:
+        while not enough.is_set():
+            wires = stage.wires(3)
+            await stage.send(adapter, topic, wires)
+            sent.extend(wires)
+            await asyncio.sleep(0.002)  # a pace
+
+    async def so_many(more: int) -> None:
+        wanted = len(sent) + more
+        await eventually(lambda: len(sent) >= wanted, stage.patience, lambda: f"{len(sent)} of {wanted} were sent")
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(send())
+        await so_many(30)
+        wanted = Wanted(history=DAY, start=begun - timedelta(minutes=1))
+        late = await stage.ensure(other, replace(topic, subscription="late"), wanted)
+        await so_many(30)
+        enough.set()
+    await stage.arrive(sent, await stage.reader(other, late, prefetch=500), patience=stage.recovery)
 
 
 @guarantee("G2")

@@ -16,6 +16,7 @@ from unimsg_contracts.cases import (
     test_foreign,
     test_killers,
     test_leaving,
+    test_long_keys,
     test_order,
     test_order_in_processes,
     test_ordered_retry,
@@ -151,6 +152,7 @@ IN_MEMORY = (
 
 POLICIES = (
     Mutant(test_replay.test_a_new_subscription_can_begin_in_the_past, operating.ForgetsTheStart),
+    Mutant(test_replay.test_a_start_in_the_past_meets_the_present, operating.ForgetsTheStart),
     Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_to_all_subscriptions),
     Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_as_any_message),
     Mutant(
@@ -230,6 +232,7 @@ PROCESSES = (
     Mutant(test_order_in_processes.test_order_with_two_processes, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
     Mutant(test_order_in_processes.test_order_with_four_processes, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
     Mutant(test_order_in_processes.test_nothing_is_lost_while_processes_die, receiving.AcksOnReceive, brokers=RABBITMQ),
+    Mutant(test_long_keys.test_a_key_with_more_messages_than_prefetch, patch=policies.forgets_keys),
 )
 
 MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY, *POLICIES, *PROCESSES)
