@@ -137,7 +137,7 @@ async def test_a_stopped_receiver_keeps_its_running_key(stage: Stage) -> None:
     """After `stop` no other receiver gets a message of a key that is still being handled here."""
     adapter = await stage.adapter()
     queue = await stage.queue(adapter, partitions=1)
-    first, later = stage.wires(1, keys=["k"]), stage.wires(5, keys=["k"])
+    first, later = stage.wires(1, keys=["k"]), stage.wires(50, keys=["k"])  # more than any adapter takes ahead
     await stage.send(adapter, queue, first)
     receiver = await stage.receiver(adapter, queue, prefetch=3)
     running = await stage.take(receiver, first)
