@@ -11,7 +11,7 @@ from unimsg_rabbitmq import history, topology
 from unimsg_rabbitmq.connection import Link
 from unimsg_rabbitmq.history import MAX_HISTORY, Entry, newest
 from unimsg_rabbitmq.options import RabbitOptions
-from unimsg_rabbitmq.topology import refuse_unable
+from unimsg_rabbitmq.topology import options_of
 
 from unimsg.adapter import Address, Kind, Wanted
 from unimsg.errors import CapabilityError
@@ -22,9 +22,9 @@ SINCE = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 
 
 def test_more_than_can_be_promised_is_refused() -> None:
-    refuse_unable(TOPIC, Wanted(history=MAX_HISTORY, start=SINCE))
+    options_of(TOPIC, Wanted(history=MAX_HISTORY, start=SINCE))
     with pytest.raises(CapabilityError, match="placed"):
-        refuse_unable(TOPIC, Wanted(history=MAX_HISTORY + timedelta(days=1)))
+        options_of(TOPIC, Wanted(history=MAX_HISTORY + timedelta(days=1)))
 
 
 class Recorder:

@@ -97,6 +97,9 @@ def test_a_dead_letter_queue_is_the_same_however_it_is_declared() -> None:
 def test_needs_that_are_not_met() -> None:
     with pytest.raises(CapabilityError, match=QUEUE.channel):
         options_of(QUEUE, Wanted(history=timedelta(days=100_000)))
+    ordered = Address("t", Kind.TOPIC, "s", 2)
+    with pytest.raises(CapabilityError, match="replay="):
+        options_of(ordered, Wanted(start=datetime.now(UTC)))
 
 
 def test_a_message_goes_there_and_back() -> None:

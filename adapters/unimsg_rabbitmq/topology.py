@@ -70,6 +70,11 @@ def options_of(address: Address, wanted: Wanted) -> RabbitOptions:
     """
     if wanted.history is not None and wanted.history > history.MAX_HISTORY:
         raise CapabilityError(f"RabbitMQ: {address.name}: a history of {wanted.history}, at most {history.MAX_HISTORY}")
+    if wanted.start is not None and address.ordered:
+        raise CapabilityError(
+            f"RabbitMQ: {address.name} is ordered: where its history meets what is sent now, keys would get out of "
+            "order: leave replay= out, and call bus.replay once the subscription exists"
+        )
     if wanted.delays and address.ordered:
         raise CapabilityError(f"RabbitMQ: {address.name}: ordered: what is delayed would be overtaken")
     if any(not 0 < delay <= MAX_DELAY for delay in wanted.delays):
