@@ -56,7 +56,9 @@ class Fake:
         self.topic = topic
         self.end = 5
 
-    async def find(self, name: str) -> Topic | None:
+    async def get(self, name: str) -> Topic:
+        if self.topic is None:
+            raise ChannelMissing(name)
         return self.topic
 
     async def ends(self, topic: Topic) -> dict[Any, int]:

@@ -22,7 +22,7 @@ SINCE = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 
 
 def test_more_than_can_be_promised_is_refused() -> None:
-    options_of(TOPIC, Wanted(history=MAX_HISTORY, start=SINCE))
+    options_of(TOPIC, Wanted(history=MAX_HISTORY))
     with pytest.raises(CapabilityError, match="placed"):
         options_of(TOPIC, Wanted(history=MAX_HISTORY + timedelta(days=1)))
 
