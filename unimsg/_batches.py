@@ -74,16 +74,16 @@ class BatchConsumer(Consumer):
                 self._collecting = False
                 self._start_workers()
             if self._stopping or self._pace.paused:
-                self._put_back([*lanes, *worker.singles])
                 return
-            await self._handle_batch(worker, lanes)
-            for lane in worker.singles:
-                await self._handle(worker, lane)
+            batch, lanes = lanes, []
+            await self._handle_batch(worker, batch)
+            while worker.singles:
+                await self._handle(worker, worker.singles.pop(0))
         except asyncio.CancelledError:
             if worker.cause is None:
                 raise
-            self._put_back([*lanes, *worker.singles])  # cancelled while it collected
         finally:
+            self._put_back([*lanes, *worker.singles])  # those that were not begun
             self._workers.remove(worker)
             self._start_workers()
 

@@ -85,10 +85,10 @@ class Consumer:
         """Of `def` handlers that were told to stop, and run on."""
         self._counted = broker.adapter.capabilities.counts_redeliveries
         """Whether the broker gives up what it delivered too often."""
-        self._careful = False
-        """Whether one is handled at a time, of any key: one of an ordered channel may be one that kills its process. It
-        cannot be held alone there: RabbitMQ keeps the order of what goes back only for those who take as many as
-        before. But its neighbours get their turn before it, sooner or later."""
+        self._suspicious: set[Delivery] = set()
+        """What came several times of an ordered channel, and may be one that kills its process. While there is any, one
+        is handled at a time, of any key. It cannot be held alone: RabbitMQ keeps the order of what goes back only for
+        those who take as many as before. But its neighbours get their turn before it, sooner or later."""
         self._operations = broker.adapter.operations()
         self._pace = Pace(
             name,
@@ -175,8 +175,8 @@ class Consumer:
             self._put(delivery, receiver)
         if self._counted and not self._address.ordered:
             self._pace.saw(batch)
-        elif self._counted and not self._careful:
-            self._careful = any(is_suspicious(delivery) for delivery in batch)
+        elif self._counted:
+            self._suspicious.update(delivery for delivery in batch if is_suspicious(delivery))
         self._start_workers()
 
     async def _empty(self) -> None:
@@ -214,7 +214,7 @@ class Consumer:
     def _shed(self, unwanted: Callable[[Work], bool]) -> None:
         """Gives back what does not run."""
         for delivery, receiver in self._lanes.shed(unwanted):
-            self._failing.forget(delivery)
+            self._forget(delivery)
             self.settlements.add(receiver, "release", delivery)
 
     # -- handling
@@ -227,12 +227,12 @@ class Consumer:
         """One worker, or as many as there are: one whose handler does not wait takes all the rest by itself, and a task
         for each message would cost as much as handling it. Those that are still there a turn later wait."""
         for _ in range(max(1, len(self._workers))):
-            if (self._careful and self._workers) or (lane := self._next()) is None:
+            if (self._suspicious and self._workers) or (lane := self._next()) is None:
                 break
             worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers.add(worker)
-        self._starting = not (self._stopping or self._pace.paused or self._careful) and self._lanes.can_start
+        self._starting = not (self._stopping or self._pace.paused or self._suspicious) and self._lanes.can_start
         if self._starting:
             asyncio.get_running_loop().call_soon(self._start_some)
 
@@ -240,9 +240,7 @@ class Consumer:
         """A lane whose head may be handled now."""
         if self._stopping or self._pace.paused:
             return None
-        if self._careful and not self._lanes.held:
-            self._careful = False
-        if self._careful:
+        if self._suspicious:
             self._lanes.shuffle()
         return self._lanes.start()
 
@@ -305,9 +303,14 @@ class Consumer:
 
     def _settle(self, lane: Lane[Work], verb: Literal["ack", "release"]) -> None:
         delivery, receiver = lane.head
-        self._failing.forget(delivery)
+        self._forget(delivery)
         self.settlements.add(receiver, verb, delivery)
         self._lanes.finish(lane)
+
+    def _forget(self, delivery: Delivery) -> None:
+        """It is settled, or given back."""
+        self._failing.forget(delivery)
+        self._suspicious.discard(delivery)
 
     def _drop(self, lane: Lane[Work]) -> None:
         """Its time is over: nobody wants it handled any more."""

@@ -14,6 +14,8 @@ from unimsg.errors import BusClosed, TopologyError, UnimsgError
 
 log = logging.getLogger("unimsg")
 
+log = logging.getLogger("unimsg")
+
 LOOKED_AT = 10_000
 """Dead letters that one call looks at."""
 TIMEOUT = 10.0
@@ -45,7 +47,17 @@ class Graveyard:
         receiver = await self._adapter.receiver(self._dead, prefetch=len(found) + 100, timeout=OPEN_TIMEOUT)
         target = publisher_to(self._route, self._source)
         try:
-            return await self._move(receiver, target, Counter(chosen), rate)
+            moved = await self._move(receiver, target, Counter(chosen), rate)
+            if moved < len(chosen):
+                log.warning(
+                    "%s: %d of %d chosen dead letters did not come within %g s: others took them, or what is not "
+                    "chosen is more than a process may hold (32 MiB of bodies); redrive again, perhaps without where",
+                    self._dead.name,
+                    len(chosen) - moved,
+                    len(chosen),
+                    IDLE,
+                )
+            return moved
         finally:
             await receiver.stop()
             await target.aclose()

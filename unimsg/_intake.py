@@ -92,7 +92,8 @@ class Intake:
     async def close(self, old: Receiver) -> None:
         """A receiver that was replaced."""
         await old.aclose()
-        self._left.remove(old)
+        if old in self._left:  # not closed with the others meanwhile
+            self._left.remove(old)
 
     async def aclose(self) -> None:
         """After `stop` and the last settlement: what is unsettled goes back."""

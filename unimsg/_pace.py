@@ -52,6 +52,8 @@ class Pace:
         self._holds = holds
         self._go_on = go_on
         self._alone = False
+        self._suspicious = False
+        """Whether there was a suspicious one in what came last."""
         self._changing: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -67,11 +69,15 @@ class Pace:
 
     def saw(self, batch: Sequence[Delivery]) -> None:
         """What the intake took in."""
-        suspicious = any(is_suspicious(delivery) for delivery in batch)
-        if suspicious is self._alone or self._changing is not None:
-            return
-        self._alone = self.paused = suspicious
-        self._changing = asyncio.create_task(self._slow_down() if suspicious else self._speed_up())
+        self._suspicious = any(is_suspicious(delivery) for delivery in batch)
+        if self._changing is not None:
+            self.paused = self.paused or self._suspicious  # what is to be done about it shows when that has changed
+        elif self._suspicious is not self._alone:
+            self._change()
+
+    def _change(self) -> None:
+        self._alone = self.paused = self._suspicious
+        self._changing = asyncio.create_task(self._slow_down() if self._alone else self._speed_up())
         self._changing.add_done_callback(self._changed)
 
     async def stop(self) -> None:
@@ -106,4 +112,7 @@ class Pace:
         self.paused = False
         if not task.cancelled() and (error := task.exception()) is not None:  # a bug: it must not stop the handlers
             log.error("%s: changing its pace failed", self._name, exc_info=error)
-        self._go_on()
+        if self._suspicious and not self._alone and not task.cancelled():
+            self._change()
+        else:
+            self._go_on()

@@ -97,7 +97,9 @@ def read(wire: Wire, prefix: str, channel: str) -> DeadLetter:
 
 def without_record(wire: Wire) -> Wire:
     """The message as it was before it failed: attempts start again."""
-    kept = {name: value for name, value in wire.headers.items() if not name.startswith(OURS)}
+    kept = {
+        name: value for name, value in wire.headers.items() if not name.startswith(OURS) or name == REPLAYED
+    }  # what a store let in because of that, it is to let in again
     return Wire(wire.id, wire.body, kept, wire.key)
 
 
