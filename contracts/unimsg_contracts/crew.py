@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from unimsg import Bus, Queue
 from unimsg_contracts.child import named
@@ -70,22 +70,32 @@ class Crew:
 
     async def go_on(self, count: int = 2) -> None:
         """Waits until so many more messages of each key are done. Fails if their order is broken where it must not."""
-        wanted = {key: len(self._log.done[key]) + count for key in KEYS}
-
-        def behind() -> list[str]:
-            return [key for key in KEYS if len(self._log.done[key]) < wanted[key]]
-
-        await self._until(lambda: not behind(), lambda: f"keys that do not go on: {', '.join(behind())}")
+        standing = await self.standing(self._stage.recovery, count)
+        assert not standing, f"after {self._stage.recovery:g} s keys do not go on: {', '.join(standing)}"
         so_far = self.judge()
         so_far.missing.clear()
         assert not (self._in_order and so_far.broken), str(so_far)
+
+    async def standing(self, patience: float, count: int = 2) -> list[str]:
+        """As `go_on`, but returns the keys that do not, after `patience` seconds at the latest."""
+        wanted = {key: len(self._log.done[key]) + count for key in KEYS}
+        standing = KEYS
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while standing := [key for key in KEYS if len(self._log.done[key]) < wanted[key]]:  # noqa: ASYNC110
+                    await asyncio.sleep(TICK)
+        if self._feeding.done():
+            await self._feeding  # it has failed
+        return standing
 
     async def finish(self) -> Verdict:
         """Waits until all is done that was sent, ends all processes in good order, and judges what they did."""
         self._enough = True
         await self._stage.within(self._feeding, "sending")
-        await self._until(
-            lambda: all(len(self._log.done[key]) >= self._sent[key] for key in KEYS), lambda: str(self.judge())
+        await eventually(
+            lambda: all(len(self._log.done[key]) >= self._sent[key] for key in KEYS),
+            self._stage.recovery,
+            lambda: str(self.judge()),
         )
         await asyncio.gather(*(member.leave() for member in self.members))
         return self.judge()
@@ -108,9 +118,6 @@ class Crew:
     async def _start(self, name: str) -> None:
         started = Member.start(name, self._order, self._log)
         self.members.append(await self._stage.within(started, f"the start of {name}", STARTED_WITHIN))
-
-    async def _until(self, condition: Callable[[], bool], what: Callable[[], str]) -> None:
-        await eventually(condition, self._stage.recovery, what)
 
     async def _feed(self) -> None:
         while not self._enough:

@@ -231,7 +231,12 @@ PROCESSES = (
     Mutant(test_order_in_processes.test_order_with_one_process, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
     Mutant(test_order_in_processes.test_order_with_two_processes, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
     Mutant(test_order_in_processes.test_order_with_four_processes, patch=forgets_keys, brokers=RABBITMQ, patience=10.0),
-    Mutant(test_order_in_processes.test_nothing_is_lost_while_processes_die, receiving.AcksOnReceive, brokers=RABBITMQ),
+    Mutant(
+        test_order_in_processes.test_a_process_that_dies_counts_as_no_failure,
+        policies.CountsRedeliveries,
+        brokers=RABBITMQ,
+        patience=10.0,
+    ),
     Mutant(test_long_keys.test_a_key_with_more_messages_than_prefetch, patch=policies.forgets_keys),
 )
 
