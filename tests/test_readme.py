@@ -125,6 +125,11 @@ def test_urls_have_a_broker() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_no_merge_is_half_done(page: str) -> None:
+    assert re.findall(r"^(?:<{7}|>{7}) .*$", (ROOT / page).read_text(), re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text()):
         if not urlsplit(target).scheme:

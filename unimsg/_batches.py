@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
 from unimsg._consumer import Consumer, Work
 from unimsg._handling import Attempt, StillRunning, Undecodable
@@ -26,7 +26,9 @@ class BatchWorker(Worker):
     """Lanes whose head is to be handled by itself."""
 
     def handles(self, epoch: Epoch) -> bool:
-        return any(delivery.epoch is epoch for delivery in self.batch)
+        return any(delivery.epoch is epoch for delivery in self.batch) or (
+            self.delivery is not None and self.delivery.epoch is epoch
+        )
 
 
 class BatchConsumer(Consumer):
@@ -52,7 +54,8 @@ class BatchConsumer(Consumer):
     def _start_workers(self) -> None:
         """One worker collects at a time: two would share what one batch could hold."""
         self._wake_collector()
-        while not (self._stopping or self._pace.paused or self._collecting) and len(self._workers) < self.concurrency:
+        most = 1 if self._suspicious else self.concurrency
+        while not (self._stopping or self._pace.paused or self._collecting) and len(self._workers) < most:
             lane = self._lanes.start()
             if lane is None:
                 break
@@ -122,7 +125,8 @@ class BatchConsumer(Consumer):
 
     def _is_single(self, delivery: Delivery) -> bool:
         return (
-            delivery in self._single
+            bool(self._suspicious)
+            or delivery in self._single
             or delivery in self._failing.unsent
             or delivery.epoch.draining
             or attempt_of(delivery.wire) > 1
@@ -136,7 +140,7 @@ class BatchConsumer(Consumer):
             if fitting >= most or self._is_single(delivery):
                 break
             fitting += 1
-        return self._lanes.widen(lane, fitting)
+        return self._lanes.widen(lane, max(1, fitting))  # its head was fit a moment ago
 
     async def _handle_batch(self, worker: BatchWorker, lanes: list[Lane[Work]]) -> None:
         deliveries = [delivery for lane in lanes for delivery, _ in list(lane.items)[: lane.running]]
@@ -192,9 +196,9 @@ class BatchConsumer(Consumer):
                 self._lanes.put_back(lane)
         self._shed(lambda work: work[0].epoch.draining)  # what ran when that began, and nobody starts any more
 
-    def _settle(self, lane: Lane[Work], verb: Literal["ack", "release"]) -> None:
-        self._single.discard(lane.head[0])
-        super()._settle(lane, verb)
+    def _forget(self, delivery: Delivery) -> None:
+        self._single.discard(delivery)
+        super()._forget(delivery)
 
 
 class BatchAttempt(Attempt):

@@ -19,7 +19,7 @@ from unimsg._message import now, shown
 from unimsg._pace import Pace, is_suspicious
 from unimsg._room import Rooms
 from unimsg._settlements import Settlements
-from unimsg._waiting import due_of, place_for, retry_room
+from unimsg._waiting import due_of, retry_room, rooms_of
 from unimsg._workers import Cause, Worker, Workers
 from unimsg.adapter import Address, Delivery, Epoch, Receiver, Wanted
 from unimsg.dead_letters import first_failed_of
@@ -166,7 +166,7 @@ class Consumer:
         """The first always, where anything can come back that way: what is redriven does."""
         if self._address.ordered and self._address.subscription is None:
             return []
-        return sorted({"", *(place_for(delay, 0.0).suffix for delay in delays)})
+        return sorted({"", *(suffix for delay in delays for suffix in rooms_of(delay))})
 
     # -- taking in
 
@@ -248,7 +248,8 @@ class Consumer:
         try:
             while lane is not None:
                 await self._handle(worker, lane)
-                lane = self._next()
+                # Beside a suspicious one nothing is begun: of several workers the last one goes on.
+                lane = None if self._suspicious and len(self._workers) > 1 else self._next()
         finally:
             self._workers.remove(worker)
 
@@ -257,6 +258,8 @@ class Consumer:
         if delivery.epoch.draining:
             self._settle(lane, "release")
             return
+        if (waiting := self._failing.unsent.get(delivery)) is not None and waiting.is_late():
+            self._failing.forget(delivery)
         if delivery not in self._failing.unsent:
             if self._attempt.is_too_late(delivery):
                 self._drop(lane)
@@ -391,10 +394,15 @@ class Consumer:
                 self.failures.forget(delivery.wire.id)
             self._settle(lane, "ack")
             return
-        if copy.due is not None and self._copies.has_nowhere_to_wait(error):
+        if copy.due is not None and self._copies.has_nowhere_to_wait(copy, error):
             self._failing.forget(delivery)
-            lane.tries += 1
+            lane.tries += not copy.is_onward
             self._wait_in_place(lane, max(0.0, copy.due - time.time()))
+            return
+        if copy.is_dead and self._copies.cannot_travel(copy, error):
+            log.warning("%s: dead letter %s loses its headers: %s", self.name, shown(delivery.wire.id), error)
+            self._failing.unsent[delivery] = self._copies.reduced(copy)
+            self._wait_in_place(lane, 0.0)
             return
         self._failing.stays(str(error))
         log.warning("%s: message %s stays: %s", self.name, shown(delivery.wire.id), error)

@@ -12,11 +12,12 @@ from functools import partial
 
 from unimsg._brokers import Broker
 from unimsg._publisher import Publisher
+from unimsg._strangers import bare, is_beyond_limits
 from unimsg._waiting import place_for, retry_room, step_for, waiting
 from unimsg.adapter import Address, Wanted, Wire
 from unimsg.backoff import Backoff
 from unimsg.dead_letters import ATTEMPT, DUE, FIRST_FAILED, UNTIL, dead_address
-from unimsg.errors import TopologyError, UnimsgError, Unroutable
+from unimsg.errors import MessageTooLarge, Refused, TopologyError, UnimsgError, Unroutable
 
 log = logging.getLogger("unimsg")
 
@@ -29,12 +30,14 @@ COPY_TIMEOUT = 10.0
 class Copy:
     """One message on its way to somewhere else."""
 
-    __slots__ = ("_backoff", "_missing", "_publisher", "due", "is_dead", "wire")
+    __slots__ = ("_backoff", "_missing", "_publisher", "due", "is_dead", "is_onward", "wire")
 
     def __init__(self, wire: Wire, publisher: Publisher, missing: Callable[[], None]) -> None:
         self.wire = wire
         self.due: float | None = None
         """When the message is to be handled again, in seconds since the epoch."""
+        self.is_onward = False
+        """Whether it only goes on waiting: no attempt was made."""
         self.is_dead = False
         """Whether it is a dead letter, and not tried again."""
         self._publisher = publisher
@@ -47,6 +50,10 @@ class Copy:
         if isinstance(error, Unroutable):  # deleted meanwhile: the next try makes it again, if that is ours to do
             self._missing()
         return error
+
+    def is_late(self) -> bool:
+        """Whether it need not go on waiting any more."""
+        return self.is_onward and self.due is not None and self.due <= time.time()
 
     def next_wait(self) -> float:
         """Seconds until it is worth another try."""
@@ -83,7 +90,9 @@ class Copies:
 
     def onward(self, wire: Wire, due: float) -> Copy:
         """It has left its room before it is due."""
-        return self._held(wire, due, time.time())
+        copy = self._held(wire, due, time.time())
+        copy.due, copy.is_onward = due, True
+        return copy
 
     def dead(self, wire: Wire, record: Mapping[str, str]) -> Copy:
         """To the dead-letter queue."""
@@ -92,9 +101,21 @@ class Copies:
         copy.is_dead = True
         return copy
 
-    def has_nowhere_to_wait(self, error: UnimsgError) -> bool:
-        """Whether a copy cannot wait because nobody made where, and it is not ours to make."""
-        return isinstance(error, TopologyError | Unroutable) and not self._broker.preparation.makes
+    def reduced(self, copy: Copy) -> Copy:
+        """A dead letter without what its broker cannot carry: a stranger's headers, id or key."""
+        letter = self._to(dead_address(self._address), bare(copy.wire, self._broker.adapter.attribute_prefix))
+        letter.is_dead = True
+        return letter
+
+    def has_nowhere_to_wait(self, copy: Copy, error: UnimsgError) -> bool:
+        """Whether a copy cannot wait elsewhere: nobody made where, and it is not ours to make; or it has what the
+        broker cannot carry."""
+        missing = isinstance(error, TopologyError | Unroutable) and not self._broker.preparation.makes
+        return missing or self.cannot_travel(copy, error)
+
+    def cannot_travel(self, copy: Copy, error: UnimsgError) -> bool:
+        """Whether it was refused, and has what only strangers put into messages."""
+        return isinstance(error, MessageTooLarge | Refused) and is_beyond_limits(copy.wire)
 
     async def aclose(self) -> None:
         """Returns when every copy has its outcome."""

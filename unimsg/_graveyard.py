@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from unimsg._publisher import Publisher
 from unimsg._routes import OPEN_TIMEOUT, Route
-from unimsg._targets import publisher_to, source_of
+from unimsg._targets import anew, publisher_to, source_of
 from unimsg.adapter import ChannelMissing, Delivery, Receiver, ReceiverClosed, SettlementLost, Wire
 from unimsg.dead_letters import DeadLetter, dead_address, read, without_record
 from unimsg.errors import BusClosed, TopologyError, UnimsgError
@@ -94,7 +94,7 @@ class Graveyard:
     async def _put_back(self, receiver: Receiver, target: Publisher, deliveries: Sequence[Delivery]) -> int:
         """Raises the first error, after all that were confirmed are removed."""
         outcomes = await asyncio.gather(
-            *(target.submit(without_record(delivery.wire), TIMEOUT) for delivery in deliveries)
+            *(target.submit(anew(self._route, without_record(delivery.wire)), TIMEOUT) for delivery in deliveries)
         )
         confirmed = [delivery for delivery, error in zip(deliveries, outcomes, strict=True) if error is None]
         if confirmed:

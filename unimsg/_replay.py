@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from unimsg._publisher import Publisher
 from unimsg._routes import Route
-from unimsg._targets import publisher_to, source_of
+from unimsg._targets import anew, publisher_to, source_of
 from unimsg.adapter import ChannelMissing, Wire
 from unimsg.dead_letters import OURS, REPLAYED
 from unimsg.errors import CapabilityError, TopologyError
@@ -37,7 +37,7 @@ async def replay(route: Route, subscription: str, since: datetime) -> int:
         operations = route.broker.adapter.operations()
         async with aclosing(operations.history(route.address, since, timeout=TIMEOUT)) as history:
             async for batch in history:
-                count += await _copy(target, batch)
+                count += await _copy(target, [anew(route, wire) for wire in batch])
     except ChannelMissing as error:
         raise TopologyError(f"{error}: it is made with the topic, by whoever uses that first") from error
     finally:

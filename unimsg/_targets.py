@@ -1,9 +1,10 @@
 """One subscription, or a queue, as the target of what is put back to it."""
 
+from unimsg._message import after
 from unimsg._publisher import Publisher
 from unimsg._routes import OPEN_TIMEOUT, Route
 from unimsg._waiting import retry_room
-from unimsg.adapter import Address, Wanted
+from unimsg.adapter import Address, Wanted, Wire
 from unimsg.errors import ConfigurationError
 
 
@@ -14,6 +15,17 @@ def source_of(route: Route, subscription: str | None) -> Address:
     if subscription is not None and not route.is_topic:
         raise ConfigurationError(f"{route.channel.name} is a queue: only topics have subscriptions")
     return route.subscription(subscription)
+
+
+def anew(route: Route, wire: Wire) -> Wire:
+    """As if it were sent now: it expires as the channel says."""
+    name = f"{route.prefix}expirytime"
+    if name not in wire.headers:
+        return wire
+    headers = {key: value for key, value in wire.headers.items() if key != name}
+    if route.channel.ttl is not None:
+        headers[name] = after(route.channel.ttl)
+    return Wire(wire.id, wire.body, headers, wire.key)
 
 
 def publisher_to(route: Route, source: Address) -> Publisher:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
-from unimsg.codecs import Codec, default_codec
+from unimsg.codecs import Codec, UnionCodec, default_codec
 from unimsg.errors import ConfigurationError
 
 Upgrade = Callable[[Any], Any]
@@ -13,17 +13,22 @@ Upgrade = Callable[[Any], Any]
 class OldBody:
     """A body type that handlers do not see any more."""
 
-    __slots__ = ("codec", "upgrade")
+    __slots__ = ("codecs", "upgrade")
 
-    def __init__(self, codec: Codec[Any], upgrade: Upgrade) -> None:
-        self.codec = codec
+    def __init__(self, codecs: Sequence[Codec[Any]], upgrade: Upgrade) -> None:
+        self.codecs = codecs
         self.upgrade = upgrade
 
 
 def old_bodies(
-    channel: str, upgrades: Sequence[Upgrade], current: Mapping[str, object], type_of: Callable[[Any], str | None]
+    channel: str,
+    upgrades: Sequence[Upgrade],
+    current: Mapping[str, object],
+    type_of: Callable[[Any], str | None],
+    codecs: Sequence[Codec[Any]],
 ) -> dict[str, OldBody]:
-    """By message type. `current`: the types that need no upgrade. `type_of`: the `@message` type of a class.
+    """By message type. `current`: the types that need no upgrade. `type_of`: the `@message` type of a class. `codecs`:
+    the channel's own; those that can be made for another class read the old bodies, too.
 
     Raises:
         ConfigurationError: a function whose parameter names no `@message` class; two for one type; one for a type
@@ -45,8 +50,13 @@ def old_bodies(
         result = type_of(made)
         if result is not None and result not in current:
             raise ConfigurationError(f"{channel}: upgrade {name} makes {result}, which is no body of the channel")
-        found[type_] = OldBody(default_codec(taken), upgrade)
+        found[type_] = OldBody([*_of(codecs, taken), default_codec(taken)], upgrade)
     return found
+
+
+def _of(codecs: Sequence[Codec[Any]], cls: Any) -> list[Codec[Any]]:
+    """The channel's codecs, for a class of before; those with a schema of their own know only what they were given."""
+    return [codec.of(cls) for codec in codecs if isinstance(codec, UnionCodec) and type(codec).__name__ != "Avro"]
 
 
 def _annotations(channel: str, name: str, upgrade: Upgrade) -> tuple[Any, Any]:

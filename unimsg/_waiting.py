@@ -41,6 +41,16 @@ def place_for(due: float, now: float) -> Place:
     return Place(ROOMS[room], min(due, now + room))
 
 
+def rooms_of(delay: float) -> list[str]:
+    """How the names of all rooms end that a message with this delay waits in, one after the other."""
+    suffixes, now = [""], 0.0
+    while now < delay:
+        place = place_for(delay, now)
+        suffixes.append(place.suffix)
+        now = place.until
+    return suffixes
+
+
 def retry_room(address: Address, suffix: str = "") -> Address:
     """Where messages for one queue or subscription wait; of an ordered one, what is put back to it alone."""
     return Address(f"{address.name}..retry{suffix}", Kind.QUEUE, partitions=address.partitions)

@@ -91,7 +91,7 @@ class Channel(Generic[Body, Reply]):
         self._bodies = _bodies(name, body, codec)
         self._by_class = {kind.cls: kind for kind in self._bodies if kind.cls is not None}
         self._by_type = {kind.type: kind for kind in self._bodies}
-        self._old = old_bodies(name, upgrades, self._by_type, _type_of) if upgrades else {}
+        self._old = old_bodies(name, upgrades, self._by_type, _type_of, _given(codec)) if upgrades else {}
         self._any_type = len(self._bodies) == 1 and _type_of(body) is None
         """Whether messages of all types are of the one body: nobody gave it a type."""
 
@@ -149,7 +149,7 @@ class Channel(Generic[Body, Reply]):
     def _upgraded(self, type: str, content_type: str | None, data: bytes) -> Any:
         """What handlers see of an old message."""
         old = self._old[type]
-        body = self._decoded([old.codec], content_type, data)
+        body = self._decoded(old.codecs, content_type, data)
         try:
             return old.upgrade(body)
         except Exception as error:
@@ -265,8 +265,12 @@ class _BodyKind:
         self.codecs = codecs
 
 
+def _given(codec: Codec[Any] | Sequence[Codec[Any]] | None) -> Sequence[Codec[Any]]:
+    return codec if isinstance(codec, Sequence) else [codec] if codec is not None else ()
+
+
 def _bodies(channel: str, body: Any, codec: Codec[Any] | Sequence[Codec[Any]] | None) -> Sequence[_BodyKind]:
-    given: Sequence[Codec[Any]] = codec if isinstance(codec, Sequence) else [codec] if codec is not None else ()
+    given = _given(codec)
     members = get_args(body) if get_origin(body) in (Union, types.UnionType) else ()
     if not members:
         return [_BodyKind(_type_of(body) or channel, None, given or [default_codec(body)])]

@@ -84,6 +84,8 @@ class Dead:
 
 def decide(policy: Retry, error: BaseException, attempt: int) -> Again | Dead:
     """What becomes of a message whose `attempt`th attempt, counted from 1, ended with `error`."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # of a TaskGroup in which one task failed
     if isinstance(error, Reject):
         return Dead("rejected")
     if attempt >= policy.attempts:

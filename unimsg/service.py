@@ -25,6 +25,7 @@ Reply = TypeVar("Reply", default=None)
 State = TypeVar("State", default=None)
 
 DEFAULT_RETRY = Retry(1, 10, 60)
+MAX_WITHIN = 3600.0
 
 Around = Callable[[Context[Any], Callable[[], Coroutine[Any, Any, None]]], Coroutine[Any, Any, None]]
 """`async def around(context, handle)`: wraps every attempt of every handler; awaits `handle()` once."""
@@ -242,8 +243,8 @@ class Service(Generic[State]):
         Raises:
             ConfigurationError: wrong parameters, or another handler reads the same.
         """
-        if size < 1 or within < 0:
-            raise ConfigurationError(f"{channel.name}: size must be 1 or more, within 0 or more seconds")
+        if not (isinstance(size, int) and size >= 1 and 0 <= within <= MAX_WITHIN):
+            raise ConfigurationError(f"{channel.name}: size must be 1 or more, within 0 to {MAX_WITHIN:g} seconds")
         return self._declaration(
             channel, subscription, replay, concurrency, retry, timeout, batching=Batching(size, within)
         )
@@ -271,7 +272,7 @@ class Service(Generic[State]):
                 f"{channel.name}: replay={replay!r}, and its history is {channel.history!r}: declare the topic with a "
                 "longer one"
             )
-        if concurrency < 1 or timeout <= 0:
+        if not (isinstance(concurrency, int) and concurrency >= 1 and timeout > 0):
             raise ConfigurationError(f"{channel.name}: concurrency must be 1 or more, timeout more than 0 seconds")
         if not (retry is None or isinstance(retry, Retry)):
             raise ConfigurationError(f"{channel.name}: retry must be a Retry, not {retry!r}: Retry(1, 10, 60)")

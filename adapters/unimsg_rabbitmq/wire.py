@@ -46,7 +46,7 @@ def properties_of(wire: Wire) -> Basic.Properties:
         headers=headers,
         delivery_mode=PERSISTENT,
         correlation_id=_short(given.get(CAUSE)),
-        message_id=wire.id,
+        message_id=_short(wire.id),
         timestamp=_moment(given.get(TIME)),
         message_type=_short(given.get(TYPE)),
     )
