@@ -15,6 +15,7 @@ from benchmarks.brokers import running, started
 from benchmarks.contestants import ENTRIES
 from benchmarks.imports import measure as measure_import
 from benchmarks.measure import Plan, RowFigures, measure
+from benchmarks.policies import policy_costs
 from benchmarks.rows import Row
 from benchmarks.table import as_json, broker_table, import_line, versions
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report["brokers"].append(as_json(broker, image, rows))
         sections.append(f"{broker}, {image}\n\n{broker_table(rows)}")
         missed += [f"{broker}: {problem}" for row in rows for problem in row.problems]
+        missed += [f"{broker}: {problem}" for cost in policy_costs(rows) for problem in cost.problems]
     _print(report, sections, missed)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")

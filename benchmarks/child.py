@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
 
-from benchmarks.contestant import Arrivals, Contestant, Sender
+from benchmarks.arrivals import Arrivals
+from benchmarks.contestant import Contestant, Sender
 from benchmarks.contestants import CHECKS
 from benchmarks.rows import IN_FLIGHT, Row, bodies, windows
 from benchmarks.stopwatch import Stopwatch

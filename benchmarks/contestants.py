@@ -6,7 +6,13 @@ from enum import Enum, auto
 
 from benchmarks.rows import COUNTS, Row
 
+PUBLISHING = frozenset(row for row in Row if not row.consumes)
 CONSUMING = frozenset({Row.CONSUME_1, Row.CONSUME_50})
+ORDERED = frozenset({Row.ORDERED_64})
+RETRYING = frozenset({Row.RETRY_64})
+PLAIN = frozenset(Row) - ORDERED - RETRYING
+DOCUMENTED = PUBLISHING | CONSUMING
+"""Where FastStream is measured; the rows beyond these are for what policies cost."""
 
 
 class Group(Enum):
@@ -26,7 +32,7 @@ class Entry:
     name: str
     group: Group
     path: str
-    rows: frozenset[Row] = frozenset(Row)
+    rows: frozenset[Row] = PLAIN
     shares: Mapping[Row, float] = field(default_factory=dict)
     """The part of a row's messages that it is given, where all would take it minutes. Figures are per message."""
 
@@ -37,14 +43,22 @@ class Entry:
 ENTRIES: Mapping[str, tuple[Entry, ...]] = {
     "rabbitmq": (
         Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:Unimsg"),
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgOrdered", ORDERED),
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgRetrying", RETRYING),
         Entry("aio-pika", Group.RAW, "benchmarks.raw_rabbitmq:AioPika"),
-        Entry("FastStream", Group.FASTSTREAM, "benchmarks.faststream_rabbitmq:FastStreamRabbit"),
+        Entry("aio-pika", Group.RAW, "benchmarks.policies_rabbitmq:AioPikaOrdered", ORDERED),
+        Entry("aio-pika", Group.RAW, "benchmarks.policies_rabbitmq:AioPikaRetrying", RETRYING),
+        Entry("FastStream", Group.FASTSTREAM, "benchmarks.faststream_rabbitmq:FastStreamRabbit", DOCUMENTED),
     ),
     "kafka": (
         Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgWithKeys"),
-        Entry("aiokafka", Group.RAW, "benchmarks.raw_kafka:AiokafkaAsDocumented", frozenset(Row) - CONSUMING),
-        Entry("aiokafka, 256 KB batches", Group.TUNED, "benchmarks.raw_kafka:Aiokafka", frozenset(Row) - CONSUMING),
-        Entry("aiokafka, getmany + commit", Group.RAW, "benchmarks.raw_kafka:Aiokafka", CONSUMING),
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgOrdered", ORDERED),
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgRetryingWithKeys", RETRYING),
+        Entry("aiokafka", Group.RAW, "benchmarks.raw_kafka:AiokafkaAsDocumented", PUBLISHING),
+        Entry("aiokafka, 256 KB batches", Group.TUNED, "benchmarks.raw_kafka:Aiokafka", PUBLISHING),
+        Entry("aiokafka, getmany + commit", Group.RAW, "benchmarks.raw_kafka:Aiokafka", PLAIN - PUBLISHING),
+        Entry("aiokafka, getmany + commit", Group.RAW, "benchmarks.policies_kafka:AiokafkaOrdered", ORDERED),
+        Entry("aiokafka, getmany + commit", Group.RAW, "benchmarks.policies_kafka:AiokafkaRetrying", RETRYING),
         Entry(
             "aiokafka, commit every 100",
             Group.RAW,
@@ -63,7 +77,8 @@ ENTRIES: Mapping[str, tuple[Entry, ...]] = {
             "FastStream",
             Group.FASTSTREAM,
             "benchmarks.faststream_kafka:FastStreamKafka",
-            shares={Row.CONCURRENT: 0.2, Row.PIPELINE: 0.2, Row.CONSUME_1: 0.01, Row.CONSUME_50: 0.01},
+            DOCUMENTED,
+            {Row.CONCURRENT: 0.2, Row.PIPELINE: 0.2, Row.CONSUME_1: 0.01, Row.CONSUME_50: 0.01},
         ),
         Entry(
             "FastStream, batch",
@@ -82,12 +97,16 @@ ENTRIES: Mapping[str, tuple[Entry, ...]] = {
     ),
     "pubsub": (
         Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:Unimsg"),
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgOrdered", ORDERED),
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgRetrying", RETRYING),
         Entry(
             "google-cloud-pubsub",
             Group.RAW,
             "benchmarks.raw_pubsub:GooglePubSub",
             shares={Row.EACH: 0.1},
         ),
+        Entry("google-cloud-pubsub", Group.RAW, "benchmarks.policies_pubsub:GooglePubSubOrdered", ORDERED),
+        Entry("google-cloud-pubsub", Group.RAW, "benchmarks.policies_pubsub:GooglePubSubRetrying", RETRYING),
     ),
 }
 

@@ -12,7 +12,8 @@ from typing import Any
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
-from benchmarks.contestant import Arrivals, Contestant, Sender
+from benchmarks.arrivals import Arrivals
+from benchmarks.contestant import Contestant, Sender
 from benchmarks.raw_kafka import MAX_BATCH_SIZE, hosts, make_topic
 from benchmarks.rows import HEADERS, IN_FLIGHT, PARTITIONS, key_of
 

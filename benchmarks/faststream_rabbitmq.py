@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from faststream import AckPolicy
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 
-from benchmarks.contestant import Arrivals, Contestant, Sender
+from benchmarks.arrivals import Arrivals
+from benchmarks.contestant import Contestant, Sender
 from benchmarks.rows import HEADERS, prefetch
 
 

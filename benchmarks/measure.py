@@ -35,6 +35,10 @@ class Figures:
     def rate(self) -> float:
         return statistics.median(self.rates)
 
+    @property
+    def median_cpu(self) -> float:
+        return statistics.median(self.cpu)
+
     def ratio(self, other: "Figures") -> float:
         """How many times as fast as another: the median of the rounds' ratios, since the machine changes between
         rounds more than within one."""
@@ -44,8 +48,8 @@ class Figures:
 @dataclass(frozen=True, slots=True)
 class RowFigures:
     row: Row
-    figures: Sequence[Figures]
-    failures: Sequence[str]
+    figures: list[Figures]
+    failures: list[str]
     """Of contestants that are left out because they did not do their work in every round."""
 
     def strongest(self, group: Group) -> Figures | None:
@@ -75,34 +79,41 @@ class Plan:
 
 
 def measure(broker: str, url: str, plan: Plan, progress: Callable[[str], None]) -> list[RowFigures]:
-    return [_measure_row(broker, url, row, plan, progress) for row in plan.rows]
+    """Rounds through all rows: rows are compared with each other too, and the machine changes meanwhile."""
+    rows = [RowFigures(row, _contestants(broker, row, plan), []) for row in plan.rows]
+    for round in range(plan.rounds):
+        for row in rows:
+            _measure_round(broker, url, row, round, plan, progress)
+    return rows
 
 
-def _measure_row(broker: str, url: str, row: Row, plan: Plan, progress: Callable[[str], None]) -> RowFigures:
-    running = [
+def _contestants(broker: str, row: Row, plan: Plan) -> list[Figures]:
+    return [
         Figures(entry)
         for entry in ENTRIES[broker]
         if row in entry.rows and (plan.only is None or plan.only.lower() in entry.name.lower())
     ]
-    failures = []
-    for round in range(plan.rounds):
-        turn = round % max(1, len(running))  # nobody is always the first
-        for figures in running[turn:] + running[:turn]:
-            where = f"{broker} {row.heading}, round {round + 1}: {figures.entry.name}"
-            try:
-                result = _run(_job(broker, url, row, figures.entry, plan))
-            except Failed as failure:
-                progress(f"{where} failed: {failure}")
-                failures.append(f"{figures.entry.name}: {str(failure).splitlines()[0]}")
-                running.remove(figures)
-                continue
-            rate, cpu = result.messages / result.seconds, result.cpu / result.messages * 1e6
-            figures.rates.append(rate)
-            figures.cpu.append(cpu)
-            progress(f"{where} {rate:,.0f}/s, {cpu:,.1f} µs")
-            if plan.profiles is not None:
-                _write_profile(plan.profiles, f"{broker}-{row}", figures.entry, result)
-    return RowFigures(row, running, failures)
+
+
+def _measure_round(
+    broker: str, url: str, row: RowFigures, round: int, plan: Plan, progress: Callable[[str], None]
+) -> None:
+    turn = round % max(1, len(row.figures))  # nobody is always the first
+    for figures in row.figures[turn:] + row.figures[:turn]:
+        where = f"{broker} {row.row.heading}, round {round + 1}: {figures.entry.name}"
+        try:
+            result = _run(_job(broker, url, row.row, figures.entry, plan))
+        except Failed as failure:
+            progress(f"{where} failed: {failure}")
+            row.failures.append(f"{figures.entry.name}: {str(failure).splitlines()[0]}")
+            row.figures.remove(figures)
+            continue
+        rate, cpu = result.messages / result.seconds, result.cpu / result.messages * 1e6
+        figures.rates.append(rate)
+        figures.cpu.append(cpu)
+        progress(f"{where} {rate:,.0f}/s, {cpu:,.1f} µs")
+        if plan.profiles is not None:
+            _write_profile(plan.profiles, f"{broker}-{row.row}", figures.entry, result)
 
 
 def _job(broker: str, url: str, row: Row, entry: Entry, plan: Plan) -> Job:

@@ -9,13 +9,16 @@ from urllib.parse import urlsplit
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]  # aiokafka has no py.typed
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
 
-from benchmarks.contestant import Arrivals, Contestant, Sender
+from benchmarks.arrivals import Arrivals
+from benchmarks.contestant import Contestant, Sender
 from benchmarks.rows import HEADERS, IN_FLIGHT, PARTITIONS, key_of
 
 MAX_BATCH_SIZE = 256 * 1024
 """Bytes; the size that unimsg uses, given to every contestant but one: with the default all are slower."""
 DOCUMENTED_BATCH_SIZE = 16 * 1024
 """aiokafka's default, which its examples leave as it is."""
+PLACES = ("", "..dead", "..retry")
+"""What the names of a contestant's topics can end with."""
 RAW_HEADERS = [(name, value.encode()) for name, value in HEADERS.items()]
 
 
@@ -60,25 +63,29 @@ class Aiokafka(Contestant):
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Sender]:
         await make_topic(self.url, self.channel)
-        producer = AIOKafkaProducer(
+        async with self._producer() as producer:
+            yield _Sender(producer, self.channel)
+
+    def _producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
             bootstrap_servers=hosts(self.url),
             acks="all",
             enable_idempotence=True,
             max_batch_size=self.max_batch_size,
         )
-        async with producer:
-            yield _Sender(producer, self.channel)
 
     async def consume(self, arrivals: Arrivals, concurrency: int) -> None:
-        consumer = AIOKafkaConsumer(
-            self.channel,
+        async with self._consumer(self.channel) as consumer:
+            await self._loop(consumer, arrivals)
+
+    def _consumer(self, topic: str) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            topic,
             bootstrap_servers=hosts(self.url),
-            group_id=self.channel,
+            group_id=topic,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
         )
-        async with consumer:
-            await self._loop(consumer, arrivals)
 
     async def _loop(self, consumer: AIOKafkaConsumer, arrivals: Arrivals) -> None:
         """Batches, each committed when its messages are handled."""
@@ -148,9 +155,19 @@ async def read_back(url: str, name: str, arrivals: Arrivals) -> None:
 
 
 async def unsettled(url: str, name: str) -> int:
-    """Messages behind the offsets that the group has committed."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=hosts(url), group_id=name, enable_auto_commit=False)
-    partitions = [TopicPartition(name, partition) for partition in range(PARTITIONS)]
+    """Messages behind the offsets that the groups have committed; a topic's group has its name."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=hosts(url))
+    await admin.start()
+    try:
+        topics = await admin.list_topics()
+    finally:
+        await admin.close()
+    return sum([await _left(url, topic) for topic in (name, f"{name}..retry") if topic in topics])
+
+
+async def _left(url: str, topic: str) -> int:
+    consumer = AIOKafkaConsumer(bootstrap_servers=hosts(url), group_id=topic, enable_auto_commit=False)
+    partitions = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
     async with consumer:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
@@ -161,6 +178,6 @@ async def remove(url: str, name: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=hosts(url))
     await admin.start()
     try:
-        await admin.delete_topics([name])
+        await admin.delete_topics([name + place for place in PLACES])  # no error where there is none
     finally:
         await admin.close()

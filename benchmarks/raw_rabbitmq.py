@@ -5,14 +5,35 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractExchange,
+    AbstractIncomingMessage,
+    AbstractQueue,
+    HeadersType,
+)
+from aio_pika.exceptions import ChannelNotFoundEntity
 
-from benchmarks.contestant import Arrivals, Contestant, Sender
-from benchmarks.rows import HEADERS, prefetch
+from benchmarks.arrivals import Arrivals
+from benchmarks.contestant import Contestant, Sender
+from benchmarks.rows import HEADERS, PARTITIONS, prefetch
+
+PLACES = ("", "..dead", "..retry", "..retry.100ms", *[f"..p{number}" for number in range(PARTITIONS)])
+"""What the names of a contestant's queues can end with."""
 
 
 async def declare(channel: AbstractChannel, name: str) -> AbstractQueue:
     return await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+
+
+def message(body: bytes, headers: HeadersType) -> aio_pika.Message:
+    return aio_pika.Message(
+        body,
+        headers=headers,
+        content_type="application/octet-stream",
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+    )
 
 
 class _Sender(Sender):
@@ -21,13 +42,7 @@ class _Sender(Sender):
         self._queue = queue
 
     async def send(self, body: bytes) -> None:
-        message = aio_pika.Message(
-            body,
-            headers=dict(HEADERS),
-            content_type="application/octet-stream",
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        )
-        await self._exchange.publish(message, routing_key=self._queue, mandatory=True)
+        await self._exchange.publish(message(body, dict(HEADERS)), routing_key=self._queue, mandatory=True)
 
 
 class AioPika(Contestant):
@@ -70,15 +85,23 @@ async def read_back(url: str, name: str, arrivals: Arrivals) -> None:
 async def unsettled(url: str, name: str) -> int:
     """Messages that the broker still has, once it has seen the consumers leave."""
     async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
+        return sum([await _left(connection, name + place) for place in PLACES])
+
+
+async def _left(connection: AbstractConnection, queue: str) -> int:
+    channel = await connection.channel()  # one for each: it is closed where there is no such queue
+    try:
         while True:
-            found = (await channel.declare_queue(name, passive=True)).declaration_result
+            found = (await channel.declare_queue(queue, passive=True)).declaration_result
             if not found.consumer_count:
                 return found.message_count or 0
             await asyncio.sleep(0.05)
+    except ChannelNotFoundEntity:
+        return 0
 
 
 async def remove(url: str, name: str) -> None:
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
-        await channel.queue_delete(name)
+        for place in PLACES:
+            await channel.queue_delete(name + place)  # no error where there is none

@@ -6,11 +6,16 @@ from enum import StrEnum
 BODY_BYTES = 256
 HEADERS: Mapping[str, str] = {"tenant": "acme", "trace-id": "0af7651916cd43dd8448eb211c80319c"}
 PARTITIONS = 8
-"""Of a Kafka topic; what unimsg makes by default."""
+"""Of a Kafka topic, and of ordered queues on RabbitMQ; what unimsg makes by default."""
+LANES = 64
+"""Keys, in turn."""
+RETRY_DELAY = 0.1
+"""Seconds from a failure to the next try."""
 IN_FLIGHT = 1000
 """Unconfirmed messages in the rows `concurrent` and `pipeline`."""
 
-_KEYS = [f"key-{number}" for number in range(16)]
+_KEYS = [f"key-{number}" for number in range(LANES)]
+_FAIL_ONE_IN = 20
 
 
 class Row(StrEnum):
@@ -19,15 +24,23 @@ class Row(StrEnum):
     PIPELINE = "pipeline"
     CONSUME_1 = "consume-1"
     CONSUME_50 = "consume-50"
+    CONSUME_64 = "consume-64"
+    ORDERED_64 = "ordered-64"
+    RETRY_64 = "retry-64"
 
     @property
     def consumes(self) -> bool:
-        return self in (Row.CONSUME_1, Row.CONSUME_50)
+        return self not in (Row.EACH, Row.CONCURRENT, Row.PIPELINE)
 
     @property
     def concurrency(self) -> int:
         """Handlers at once, of a consuming row."""
-        return 50 if self is Row.CONSUME_50 else 1
+        return {Row.CONSUME_1: 1, Row.CONSUME_50: 50}.get(self, LANES)
+
+    @property
+    def plain(self) -> "Row | None":
+        """The row with the same work but without what this one adds to it."""
+        return Row.CONSUME_64 if self in (Row.ORDERED_64, Row.RETRY_64) else None
 
     @property
     def heading(self) -> str:
@@ -40,6 +53,9 @@ _HEADINGS = {
     Row.PIPELINE: "publish, pipeline",
     Row.CONSUME_1: "consume, concurrency 1",
     Row.CONSUME_50: "consume, concurrency 50",
+    Row.CONSUME_64: f"consume, concurrency {LANES}",
+    Row.ORDERED_64: f"consume, {LANES} ordered lanes",
+    Row.RETRY_64: f"consume, concurrency {LANES}, {100 // _FAIL_ONE_IN} % fail once",
 }
 
 COUNTS = {
@@ -49,6 +65,9 @@ COUNTS = {
         Row.PIPELINE: 10_000,
         Row.CONSUME_1: 10_000,
         Row.CONSUME_50: 10_000,
+        Row.CONSUME_64: 20_000,
+        Row.ORDERED_64: 20_000,
+        Row.RETRY_64: 20_000,
     },
     "kafka": {
         Row.EACH: 3_000,
@@ -56,6 +75,9 @@ COUNTS = {
         Row.PIPELINE: 100_000,
         Row.CONSUME_1: 200_000,
         Row.CONSUME_50: 200_000,
+        Row.CONSUME_64: 200_000,
+        Row.ORDERED_64: 200_000,
+        Row.RETRY_64: 200_000,
     },
     "pubsub": {
         Row.EACH: 2_000,
@@ -63,9 +85,13 @@ COUNTS = {
         Row.PIPELINE: 20_000,
         Row.CONSUME_1: 5_000,
         Row.CONSUME_50: 5_000,
+        Row.CONSUME_64: 5_000,
+        Row.ORDERED_64: 5_000,
+        Row.RETRY_64: 5_000,
     },
 }
-"""Messages by broker and row: a few seconds of work for the clients that are fast at it."""
+"""Messages by broker and row: a few seconds of work for the clients that are fast at it, so that the RETRY_DELAY with
+which a row ends, when there is nothing else to do, is a small part of it."""
 
 
 def prefetch(concurrency: int) -> int:
@@ -84,8 +110,14 @@ def number_of(body: bytes) -> int:
 
 
 def key_of(body: bytes) -> str:
-    """Its key on Kafka, the same for every contestant, so that all fill the same partitions."""
-    return _KEYS[body[8] & 15]
+    """Its key on Kafka, the same for every contestant, so that all fill the same partitions; on every broker where
+    order is kept."""
+    return _KEYS[number_of(body) % LANES]
+
+
+def fails_once(number: int) -> bool:
+    """Whether a message fails the first time that it is handled, in the row for that."""
+    return number % _FAIL_ONE_IN == _FAIL_ONE_IN - 1
 
 
 def windows(bodies: Sequence[bytes]) -> list[Sequence[bytes]]:

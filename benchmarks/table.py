@@ -1,7 +1,6 @@
 """The result as text, in Markdown, so that it can be kept as it is."""
 
 import platform
-import statistics
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from benchmarks.contestants import Group
 from benchmarks.imports import ImportCost
 from benchmarks.measure import Figures, RowFigures
+from benchmarks.policies import policy_costs
 
 PACKAGES = ("unimsg", "aio-pika", "aiormq", "aiokafka", "google-cloud-pubsub", "faststream")
 
@@ -31,11 +31,12 @@ def broker_table(rows: Sequence[RowFigures]) -> str:
     for row in rows:
         unimsg = row.strongest(Group.UNIMSG)
         lines += [
-            f"| {row.row.heading} | {figures.entry.name} | {_rate(figures)} | {statistics.median(figures.cpu):,.1f} "
+            f"| {row.row.heading} | {figures.entry.name} | {_rate(figures)} | {figures.median_cpu:,.1f} "
             f"| {_ratio(unimsg, figures)} |"
             for figures in row.figures
         ]
-    return "\n".join(lines)
+    costs = [f"- {cost}" for cost in policy_costs(rows)]
+    return "\n".join([*lines, *([""] if costs else []), *costs])
 
 
 def import_line(cost: ImportCost) -> str:
@@ -64,6 +65,10 @@ def as_json(broker: str, image: str, rows: Sequence[RowFigures]) -> dict[str, An
             }
             for row in rows
             for unimsg in [row.strongest(Group.UNIMSG)]
+        ],
+        "policies": [
+            {"row": cost.row, "beside": cost.plain, "ratio": cost.ratio, "more_cpu_microseconds": cost.cpu}
+            for cost in policy_costs(rows)
         ],
     }
 

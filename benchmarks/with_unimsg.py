@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import unimsg
-from benchmarks.contestant import Arrivals, Contestant, Sender
-from benchmarks.rows import HEADERS, IN_FLIGHT, key_of
+from benchmarks.arrivals import Arrivals, FailingOnce, InOrder
+from benchmarks.contestant import Contestant, Sender
+from benchmarks.rows import HEADERS, IN_FLIGHT, RETRY_DELAY, key_of
 
 
 class _Sender(Sender):
@@ -24,25 +26,30 @@ class _Sender(Sender):
 
 
 class Unimsg(Contestant):
+    ordered: ClassVar[bool] = False
+    retry: ClassVar[unimsg.Retry] = unimsg.Retry()
+
     @staticmethod
     def key(body: bytes) -> str | None:
         return None
 
     @asynccontextmanager
     async def sender(self) -> AsyncIterator[Sender]:
-        queue = unimsg.Queue(self.channel, bytes)
         async with unimsg.connect(settings=unimsg.Settings(url=self.url)) as bus:
-            yield _Sender(bus, queue, self.key)
+            yield _Sender(bus, self._queue(), self.key)
 
     async def consume(self, arrivals: Arrivals, concurrency: int) -> None:
         service = unimsg.Service("benchmark")
 
-        @service.handler(unimsg.Queue(self.channel, bytes), concurrency=concurrency)
+        @service.handler(self._queue(), concurrency=concurrency, retry=self.retry)
         async def handle(body: bytes) -> None:
             arrivals.note(body)
 
         async with unimsg.connect(service, settings=unimsg.Settings(url=self.url)):
             await arrivals.complete.wait()
+
+    def _queue(self) -> unimsg.Queue[bytes]:
+        return unimsg.Queue(self.channel, bytes, ordered=self.ordered)
 
 
 class UnimsgWithKeys(Unimsg):
@@ -51,3 +58,17 @@ class UnimsgWithKeys(Unimsg):
     @staticmethod
     def key(body: bytes) -> str | None:
         return key_of(body)
+
+
+class UnimsgOrdered(UnimsgWithKeys):
+    arrivals = InOrder
+    ordered = True
+
+
+class UnimsgRetrying(Unimsg):
+    arrivals = FailingOnce
+    retry = unimsg.Retry(RETRY_DELAY)
+
+
+class UnimsgRetryingWithKeys(UnimsgRetrying, UnimsgWithKeys):
+    pass

@@ -126,6 +126,30 @@ async def test_each_failure_is_logged_with_the_messages_id_the_handler_and_the_c
     assert "canary" not in caplog.text
 
 
+async def test_of_many_that_fail_for_one_reason_the_first_is_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = Service("shop", retry=Retry())
+
+    @service.handler(events, concurrency=1)
+    async def handle(body: int) -> None:
+        if body == 9:
+            raise ValueError("from another place")
+        raise ValueError(f"no such customer: {body}")
+
+    async with unimsg.connect(service, url="memory://") as bus:
+        for body in (1, 2, 9):
+            await bus.publish(events, body, id=f"order-{body}", key="k")
+        await until(lambda: len(caplog.records) >= 3, "three failures")
+    first, second, other = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "no such customer: 1" in str(first.exc_info)
+    assert second.exc_info is None, "the same line failed less than a second before"
+    assert second.getMessage().endswith(
+        "message order-2 failed as others do, ValueError; it is a dead letter: failed at attempt 1"
+    )
+    assert "from another place" in str(other.exc_info)
+
+
 async def test_it_is_visible_in_health_until_it_is_handled() -> None:
     fail = True
     attempts = 0
