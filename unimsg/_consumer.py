@@ -222,6 +222,8 @@ class Consumer:
         self._start_workers()
 
     def _put(self, delivery: Delivery, receiver: Receiver) -> None:
+        if delivery.given_up:
+            self._give_up(delivery)
         if delivery.epoch not in self._epochs:
             self._epochs.add(delivery.epoch)
             delivery.epoch.on_drain(partial(self._drained, delivery.epoch))  # a lambda would keep this delivery
@@ -421,6 +423,22 @@ class Consumer:
             self._wait_in_place(lane, decision.delay)
         else:
             self._unsent[delivery] = self._copies.again(delivery.wire, decision.delay, number + 1, lane.first_failed)
+
+    def _give_up(self, delivery: Delivery) -> None:
+        """It must not be handled again."""
+        wire, moment = delivery.wire, now()
+        log.error("%s: message %s is a dead letter: its receivers died", self.name, shown(wire.id))
+        said = record(
+            reason="delivery-limit",
+            error_type="",
+            error_text="",
+            attempts=0,
+            origin=self.name,
+            handler=self._attempt.name,
+            first=first_failed_of(wire) or moment,
+            last=moment,
+        )
+        self._unsent[delivery] = self._copies.dead(wire, said)
 
     def _record(self, lane: Lane[Work], error: BaseException, reason: str, number: int) -> Mapping[str, str]:
         moment = now()

@@ -141,6 +141,9 @@ class Delivery:
     redelivered: int | None = None
     """The broker's hint how often it was delivered before, None where it does not count. Never an attempt number:
     every broker's counter also counts shutdowns."""
+    given_up: bool = False
+    """Its receivers died too often, as an adapter knows whose broker moves nothing away by itself: the core makes it a
+    dead letter instead of handling it."""
 
 
 @dataclass(frozen=True, slots=True)

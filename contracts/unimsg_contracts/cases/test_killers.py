@@ -56,7 +56,7 @@ async def test_a_killer_is_a_dead_letter_at_last(stage: Stage) -> None:
     stage.record(f"a killer was a dead letter after {killer.deaths} deaths at a delivery limit of {LIMIT}")
 
 
-@guarantee("G8", needs=("backstop",))
+@guarantee("G8", needs=("backstop", "counts_shutdowns"))
 async def test_what_comes_too_often_is_a_dead_letter(stage: Stage) -> None:
     """A message that was delivered more often than its channel allows lies where its dead letters are, whole, and says
     why. A handler was cancelled each time."""
