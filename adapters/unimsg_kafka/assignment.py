@@ -56,14 +56,11 @@ class Partition:
     @property
     def is_said(self) -> bool:
         """Whether the next owner would count a death if this process died of what was taken."""
-        said = self.committed
         if not self.assignment.limit:
             return True
-        return (
-            said is not None
-            and deaths.says_in_hands(said.metadata)
-            and not (self.is_doubtful and said != self.position)
-        )
+        if self.is_doubtful:
+            return self.committed == self.position
+        return self.committed is not None and deaths.is_of_all(self.committed.metadata)
 
 
 class Assignment:

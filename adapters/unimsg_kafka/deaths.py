@@ -63,6 +63,6 @@ def with_deaths(metadata: str, count: int, *, in_hands: bool) -> str:
     return f"{metadata}:{said}" if said else metadata
 
 
-def says_in_hands(metadata: str) -> bool:
-    """Whether the next owner will count a death."""
-    return metadata.endswith(_IN_HANDS)
+def is_of_all(metadata: str) -> bool:
+    """Whether it says that whatever is there may be in hands, and not one message alone."""
+    return metadata.endswith(_IN_HANDS) and deaths_in(metadata) <= ALONE_FROM
