@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition  # type: ignore[import-untyped]  # aiokafka has no py.typed
 from test_kafka_receiver import ONE, TWO, Client, Group, offsets
-from unimsg_kafka import positions
+from unimsg_kafka import caution, positions, receiver
 from unimsg_kafka.deaths import NONE, Deaths, deaths_in, found, is_of_all, with_deaths
 from unimsg_kafka.offsets import Run, done_above, log_of, written
 from unimsg_kafka.positions import Position
 from waiting import until
 
-from unimsg.adapter import Delivery
+from unimsg.adapter import Address, Delivery, Kind
 
 LIMIT = 5
 
@@ -225,6 +225,28 @@ async def test_a_partition_where_nothing_comes_holds_up_nobody(counting: Countin
     assert isinstance(counting.client, Pausing)
     counting.client.marks = {ONE: 100}
     await until(lambda: counting.running == {ONE, TWO}, "the end of caution")
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_on_an_ordered_channel_caution_has_an_end(
+    counting: Counting, ordered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a failed message waits in its place. It is not counted against it that others were in hands, too."""
+    monkeypatch.setattr(caution, "_ALONE_FOR", 0.1)
+    monkeypatch.setattr(receiver, "_WATCH_EVERY", 0.05)
+    counting.receiver.address = Address("q", Kind.QUEUE, partitions=2 if ordered else 0)
+    counting.at = {ONE: Position(0, "u2:id::3!")}
+    await counting.open()
+    counting.client.give(ONE, 0)
+    [waiting] = await counting.take(1)
+    counting.client.give(TWO, 0, 1)
+    if not ordered:
+        await nothing_comes(counting)
+        return
+    assert hints(await counting.take(2)) == [(None, False)] * 2
+    assert counting.running == {ONE, TWO}
+    assert (counting.said(ONE), counting.said(TWO)) == ("1!", "!")
+    await counting.receiver.ack([waiting])
 
 
 async def test_one_that_is_given_back_says_the_same_again(counting: Counting) -> None:

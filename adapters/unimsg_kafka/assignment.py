@@ -83,6 +83,8 @@ class Assignment:
         """Offsets did: another topic of the name is there, or records were lost."""
         self.open = 0
         """Records taken and not settled."""
+        self.taken = 0.0
+        """`time.monotonic()` of the newest of a doubtful partition."""
         self.handed = 0
         """Those of them that the core has."""
         self.quiet = asyncio.Event()
@@ -120,6 +122,7 @@ class Assignment:
         if deliveries and partition.is_doubtful:
             count = deliveries[0].redelivered = partition.deaths.at(partition.mark.mark)
             deliveries[0].given_up = count >= self.limit
+            self.taken = monotonic()
         self.open += len(deliveries)
         if partition.mark.lost:
             self.went_back = True

@@ -1,16 +1,21 @@
 """One message at a time, where the last owners of partitions may have died of one: see `deaths`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from time import monotonic
 
 from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
     AIOKafkaConsumer,
+    ConsumerRecord,
     TopicPartition,
 )
 
 from unimsg_kafka.assignment import Assignment
-from unimsg_kafka.deaths import Deaths, deaths_in, found
+from unimsg_kafka.deaths import ALONE_FROM, Deaths, deaths_in, found
 from unimsg_kafka.positions import Position
 from unimsg_kafka.topics import Topic, Topics
+
+_ALONE_FOR = 30.0
 
 
 async def look(
@@ -34,6 +39,26 @@ def is_careful(consumer: AIOKafkaConsumer | None, assignment: Assignment | None)
         else:
             consumer.resume(*(place for place in assignment.places if place in assigned))
     return bool(assignment.doubtful)
+
+
+def first_alone(
+    consumer: AIOKafkaConsumer, place: TopicPartition, batch: Sequence[ConsumerRecord], held: int
+) -> Sequence[ConsumerRecord]:
+    """The first record if nothing is held; the client reads the others once more."""
+    fitting = batch[: max(0, 1 - held)]
+    if len(fitting) < len(batch):
+        consumer.seek(place, batch[len(fitting)].offset)
+    return fitting
+
+
+def lose_patience(assignment: Assignment) -> bool:
+    """To be called now and then on an ordered channel, where a failed message waits in its place for its next try: all
+    others would wait with it. Its own deaths are forgotten, for it will not be alone. Whether it was for too long."""
+    if not (assignment.doubtful and assignment.open and monotonic() - assignment.taken > _ALONE_FOR):
+        return False
+    for partition in assignment.doubtful.values():
+        partition.deaths = replace(partition.deaths, count=ALONE_FROM - 1)
+    return True
 
 
 def clear_what_is_empty(consumer: AIOKafkaConsumer, assignment: Assignment | None) -> None:

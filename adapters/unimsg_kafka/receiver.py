@@ -26,7 +26,7 @@ from unimsg.backoff import Backoff
 from unimsg.mailbox import Mailbox
 from unimsg_kafka import positions
 from unimsg_kafka.assignment import Assignment, Partition
-from unimsg_kafka.caution import clear_what_is_empty, is_careful, look
+from unimsg_kafka.caution import clear_what_is_empty, first_alone, is_careful, look, lose_patience
 from unimsg_kafka.clients import stop_consumer
 from unimsg_kafka.deaths import Deaths
 from unimsg_kafka.derived import is_room
@@ -254,6 +254,8 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             if (assignment := self._assignment) is not None:
                 await self._commit(assignment)
                 went_back = assignment.went_back
+                if self.address.ordered and lose_patience(assignment):
+                    self._room.set()
             if monotonic() >= next_look:
                 next_look = monotonic() + _WATCH_EVERY
                 missing = missing + 1 if await self._topic_is_gone() else 0
@@ -328,10 +330,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
                 consumer.pause(place)
             return []
         if is_careful(consumer, assignment):  # the request may be older than what was found out
-            fitting = batch[: max(0, 1 - self._held())]
-            if len(fitting) < len(batch):
-                consumer.seek(place, batch[len(fitting)].offset)
-            batch = fitting
+            batch = first_alone(consumer, place, batch, self._held())
         deliveries = assignment.take(partition, batch)
         if partition.share is not None and partition.share.stopped_at is not None:
             consumer.seek(place, partition.share.stopped_at)
