@@ -12,7 +12,7 @@ from waiting import came, until
 
 import unimsg
 from unimsg import Bus, Context, Queue, Retry, Service, Settings
-from unimsg.adapter import Adapter, Delivery, Epoch, ReceiverClosed
+from unimsg.adapter import Adapter, Delivery, Epoch, ReceiverClosed, Wire
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -70,6 +70,38 @@ async def test_what_ended_well_is_acknowledged_once(url: str) -> None:
         await came(the_receiver().acked, ["1", "2", "3"])
     assert the_receiver().released == []
     assert the_receiver().closed
+    all_right()
+
+
+@pytest.mark.parametrize("batches", [False, True])
+@CHANNELS
+async def test_what_an_adapter_gives_up_is_a_dead_letter_and_never_handled(
+    url: str, channel: Queue[int], batches: bool
+) -> None:
+    handled: list[int] = []
+    service = Service("shop")
+    if batches:
+
+        @service.batch_handler(channel, size=2, within=0.01)
+        async def handle_all(bodies: list[int]) -> None:
+            handled.extend(bodies)
+
+    else:
+
+        @service.handler(channel)
+        async def handle(body: int) -> None:
+            handled.append(body)
+
+    async with unimsg.connect(service, url=url) as bus:
+        receiver, epoch = the_receiver(), Epoch()
+        receiver.mailbox.put([Delivery(Wire("poison", b"1"), epoch, None, given_up=True)])
+        receiver.give("2", epoch=epoch, body=b"2")
+        await came(receiver.acked, ["poison", "2"])
+        [letter] = [letter async for letter in bus.dead_letters(channel)]
+    assert handled == [2]
+    assert (letter.message.id, letter.message.body) == ("poison", b"1")
+    assert (letter.reason, letter.attempts, letter.error_type) == ("delivery-limit", 0, "")
+    assert (letter.origin, letter.handler.partition(":")[0]) == (channel.name, "shop")
     all_right()
 
 

@@ -20,7 +20,7 @@ def records(start: int, count: int, size: int = 1) -> list[SimpleNamespace]:
 
 def assignment(shared: int, known: Position | None = None) -> Assignment:
     made = Assignment(Member("m", 1), PLACES, shared=shared)
-    made.begin("id", {PLACES[0]: known} if known else {})
+    made.begin("id", {PLACES[0]: known} if known else {}, {})
     return made
 
 

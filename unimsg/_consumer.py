@@ -196,6 +196,8 @@ class Consumer:
         self._start_workers()
 
     def _put(self, delivery: Delivery, receiver: Receiver) -> None:
+        if delivery.given_up:
+            self._failing.give_up(delivery)
         if delivery.epoch not in self._epochs:
             self._epochs.add(delivery.epoch)
             delivery.epoch.on_drain(partial(self._drained, delivery.epoch))  # a lambda would keep this delivery
@@ -313,7 +315,9 @@ class Consumer:
     def _forget(self, delivery: Delivery) -> None:
         """It is settled, or given back."""
         self._failing.forget(delivery)
-        self._suspicious.discard(delivery)
+        if delivery in self._suspicious:
+            self._suspicious.discard(delivery)
+            asyncio.get_running_loop().call_soon(self._start_workers)  # others may be begun again
 
     def _drop(self, lane: Lane[Work]) -> None:
         """Its time is over: nobody wants it handled any more."""

@@ -1,14 +1,17 @@
 """What becomes of a message whose handler failed: it is noted, decided, and copied to where it goes on."""
 
+import logging
 from collections.abc import Mapping
 
 from unimsg._copies import Copies, Copy
 from unimsg._failures import Failures
 from unimsg._handling import Undecodable
-from unimsg._message import now
+from unimsg._message import now, shown
 from unimsg.adapter import Delivery
 from unimsg.dead_letters import attempt_of, first_failed_of, record, text_of
 from unimsg.retry import Again, Dead, Reject, Retry, decide
+
+log = logging.getLogger("unimsg")
 
 
 class Failing:
@@ -58,6 +61,22 @@ class Failing:
             return decision.delay
         self.unsent[delivery] = self._copies.again(delivery.wire, decision.delay, number + 1, first or now())
         return None
+
+    def give_up(self, delivery: Delivery) -> None:
+        """Its receivers died too often: it is not handled again."""
+        log.error("%s: message %s is a dead letter: its receivers died", self._origin, shown(delivery.wire.id))
+        moment = now()
+        letter = record(
+            reason="delivery-limit",
+            error_type="",
+            error_text="",
+            attempts=0,
+            origin=self._origin,
+            handler=self._handler,
+            first=first_failed_of(delivery.wire) or moment,
+            last=moment,
+        )
+        self.unsent[delivery] = self._copies.dead(delivery.wire, letter)
 
     def onward(self, delivery: Delivery, due: float) -> None:
         """It left its room before it was due."""

@@ -141,6 +141,9 @@ class Delivery:
     redelivered: int | None = None
     """The broker's hint how often it was delivered before, None where it does not count. Never an attempt number:
     every broker's counter also counts shutdowns."""
+    given_up: bool = False
+    """Its receivers died too often, as an adapter knows whose broker moves nothing away by itself: the core makes it a
+    dead letter instead of handling it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,8 @@ class Capabilities:
     max_body: int = 1_000_000
     """Bytes of the largest body that the broker can be configured to take."""
     counts_redeliveries: bool = False
-    """Whether `Delivery.redelivered` grows when a process dies while it handles a message."""
+    """Whether the broker counts, for all that a process held, when it dies: `Delivery.redelivered`. The core then holds
+    what came several times alone. An adapter that sees to that itself leaves it False, and says `given_up`."""
     notices_missing_inbox: bool = False
     """Whether a send to an inbox whose process is gone fails with `Unroutable`."""
 

@@ -24,12 +24,12 @@ from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, Pub
 from unimsg.network import host_and_port, is_loopback
 from unimsg_kafka import positions
 from unimsg_kafka.clients import Clients, Server, close_client
-from unimsg_kafka.derived import compared_with, dead_letters_of, made_with, origin
+from unimsg_kafka.derived import compared_with, dead_letters_of, is_dead_letters, made_with, origin
 from unimsg_kafka.errors import UNREACHABLE, describe, never_left, problem
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
 from unimsg_kafka.keeping import MAX_HISTORY, refuse_too_long, with_history
 from unimsg_kafka.operations import KafkaOperations, options_of
-from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
+from unimsg_kafka.options import DEFAULT_DELIVERY_LIMIT, DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
 from unimsg_kafka.publisher import Publisher
 from unimsg_kafka.receiver import KafkaReceiver
 from unimsg_kafka.reminding import remind
@@ -53,6 +53,8 @@ class KafkaAdapter(Adapter):
         self._options = options
         self._tls = tls
         self._receivers: list[KafkaReceiver | InboxReceiver] = []
+        self._limits: dict[str, int] = {}
+        """Of each queue and subscription that was declared: deaths of one message after which it is given up."""
         self._connection: _Connection | None = None
 
     @classmethod
@@ -169,18 +171,23 @@ class KafkaAdapter(Adapter):
             if address.subscription and not await positions.read(topics.admin, address.name, topic):
                 raise ChannelMissing(f"kafka: consumer group {address.name} has no position on {address.channel}")
             session = self._options.session_timeout
-            receiver = KafkaReceiver(topics, topic, address, prefetch=prefetch, grace=grace, session=session)
+            # Who puts dead letters back holds many, and handles none.
+            limit = 0 if is_dead_letters(address) else self._limits.get(address.name, DEFAULT_DELIVERY_LIMIT)
+            receiver = KafkaReceiver(
+                topics, topic, address, prefetch=prefetch, grace=grace, session=session, limit=limit
+            )
         await receiver.open()
         return receiver
 
     def _remember(self, address: Address, options: KafkaOptions) -> None:
-        """How to send to it, which nothing on the broker says."""
+        """How to send to it, and when to give up, which nothing on the broker says."""
         if options.compression and not getattr(codec, f"has_{options.compression}")():
             name, compression = address.name, options.compression
             raise CapabilityError(f"kafka: {name}: compression {compression} needs: pip install cramjam")
         publisher = self._open.publisher
         publisher.compressions[topic_of(address)] = options.compression
         publisher.forget(topic_of(address))
+        self._limits[address.name] = options.delivery_limit
 
     def _dead_letters(self) -> Iterable[Address]:
         """Of what is received here."""

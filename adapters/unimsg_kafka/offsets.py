@@ -4,7 +4,7 @@ Kafka keeps one offset per group and partition: everything below it is done. Mes
 offsets that are done above it travel in the commit's metadata, a text of at most 4,096 bytes, and the next owner of the
 partition skips them. The text is the topic's id and the lengths of runs, from the committed offset on, open and done by
 turns: "u2:<id>:2,3,1,4" at offset 10 says that 10 and 11 are open, 12 to 14 done, 15 open, 16 to 19 done. Where that
-is too long, it is packed: "u2:<id>:z" and the same lengths in zlib's form and base 64.
+is too long, it is packed: "u2:<id>:z" and the same lengths in zlib's form and base 64. Behind that `deaths` may write.
 
 The id is there because a topic can be deleted and made anew under its name while receivers run: a commit for the old
 one then lands on the new one, and says nothing of it.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 METADATA_LIMIT = 4000
 """Characters; the broker refuses a commit with more than its `offset.metadata.max.bytes`, 4,096 by default."""
-_VERSION = "u2"
+VERSION = "u2"
 _PACKED = "z"
 _PACKED_TO = 8
 """Times the limit: more text is not tried to pack. Ten thousand offsets, open and done by chance, take 2,600."""
@@ -83,10 +83,10 @@ class Watermark:
 def done_above(mark: int, metadata: str) -> list[Run]:
     """Reads what `Watermark.metadata` wrote for a commit at `mark`; nothing of anybody else's text."""
     try:
-        version, _, runs_text = metadata.split(":")
+        version, _, runs_text, *_ = metadata.split(":")
         if runs_text.startswith(_PACKED):
             runs_text = zlib.decompress(b64decode(runs_text[1:])).decode()
-        lengths = [int(length) for length in runs_text.split(",")] if version == _VERSION else []
+        lengths = [int(length) for length in runs_text.split(",")] if version == VERSION else []
     except (ValueError, zlib.error):
         return []
     runs, offset = [], mark
@@ -100,12 +100,12 @@ def done_above(mark: int, metadata: str) -> list[Run]:
 def log_of(metadata: str) -> str | None:
     """The id of the topic that a commit was made for; None if it does not say, as anybody else's."""
     version, _, rest = metadata.partition(":")
-    return rest.partition(":")[0] if version == _VERSION else None
+    return rest.partition(":")[0] if version == VERSION else None
 
 
 def written(log: str, mark: int = 0, done: Iterable[Run] = ()) -> str:
     """The metadata of a commit at `mark`."""
-    text, offset = f"{_VERSION}:{log}:", mark
+    text, offset = f"{VERSION}:{log}:", mark
     room = METADATA_LIMIT - len(text)
     parts, lengths, short = [], 0, 0
     for run in done:

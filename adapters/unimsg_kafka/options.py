@@ -8,6 +8,7 @@ from unimsg.options import BrokerOptions, ChannelOptions
 
 Compression = Literal["gzip", "snappy", "lz4", "zstd"]
 DEFAULT_PARTITIONS = 8
+DEFAULT_DELIVERY_LIMIT = 10
 
 
 class KafkaBrokerOptions(BrokerOptions):
@@ -40,3 +41,5 @@ class KafkaOptions(ChannelOptions):
     dead_letter_config: dict[str, str] = Field(default_factory=dict)
     """The same of the topic of its dead letters, which is made like the channel's, but keeps them for ever:
     {"retention.ms": "2592000000"}."""
+    delivery_limit: int = Field(default=DEFAULT_DELIVERY_LIMIT, ge=3, le=1000)
+    """Deaths of processes while they handle one message, after which it is a dead letter. Shutdowns count as none."""

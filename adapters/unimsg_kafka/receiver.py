@@ -7,6 +7,7 @@ between members is one offset per partition, with our metadata beside it.
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from time import monotonic
 from typing import cast
 
@@ -25,9 +26,12 @@ from unimsg.backoff import Backoff
 from unimsg.mailbox import Mailbox
 from unimsg_kafka import positions
 from unimsg_kafka.assignment import Assignment, Partition
+from unimsg_kafka.caution import clear_what_is_empty, first_alone, is_careful, look, lose_patience
 from unimsg_kafka.clients import stop_consumer
+from unimsg_kafka.deaths import Deaths
 from unimsg_kafka.derived import is_room
 from unimsg_kafka.errors import problem
+from unimsg_kafka.positions import Position
 from unimsg_kafka.topics import Topic, Topics
 
 _COMMIT_EVERY = 0.05
@@ -51,11 +55,13 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         prefetch: int,
         grace: float,
         session: float,
+        limit: int = 0,
     ) -> None:
+        """`limit`: deaths of one message after which it is given up; 0: they are not counted."""
         self.closed = False
         self._topics = topics
         self._topic, self.address, self._group = topic, address, address.name
-        self._prefetch, self._grace, self._session = prefetch, grace, session
+        self._prefetch, self._grace, self._session, self._limit = prefetch, grace, session, limit
         self._mailbox = Mailbox(prefetch)
         self._consumer: AIOKafkaConsumer | None = None
         self._assignment: Assignment | None = None
@@ -104,7 +110,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             alive = not (delivery.epoch.draining or self._mailbox.closed)
             _partition(delivery).assignment.take_back(left_open=alive)
             if alive:
-                again.append(Delivery(delivery.wire, delivery.epoch, delivery.token, delivery.raw))
+                again.append(replace(delivery))
         self._mailbox.put(again)
         self._room.set()
 
@@ -156,7 +162,8 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             # record that no watermark has seen would be jumped over by a later commit.
             consumer.pause(*assigned)
             shared = self._prefetch if is_room(self.address) else 0
-            self._assignment = Assignment(positions.member_of(consumer), list(assigned), shared=shared)
+            member = positions.member_of(consumer)
+            self._assignment = Assignment(member, list(assigned), shared=shared, limit=self._limit)
             # Not here: the member sends no heartbeat before this returns.
             self._preparing = asyncio.create_task(self._prepare(consumer, self._assignment))
         except Exception as error:  # noqa: BLE001  # or nobody would see it
@@ -190,28 +197,32 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         backoff = Backoff()
         while not assignment.ready:
             try:
-                known: dict[TopicPartition, positions.Position] = {}
+                known: dict[TopicPartition, Position] = {}
+                died: dict[TopicPartition, Deaths] = {}
                 if assignment.places:
                     async with asyncio.timeout(_COMMIT_WITHIN):
                         known = await positions.read(self._topics.admin, self._group, self._topic, assignment.places)
                         if unknown := [place for place in assignment.places if place not in known]:
                             await consumer.seek_to_beginning(*unknown)  # it would use a commit for an earlier topic
+                        if self._limit:
+                            died = await look(self._topics, self._topic, known, self._prefetch)
             except Exception as error:  # noqa: BLE001  # whatever it is, the partitions would stay paused for ever
                 self._trouble("group", "cannot read the group's position", error)
                 await asyncio.sleep(backoff.next())
                 continue
             if assignment.epoch.draining:
                 return
-            assignment.begin(self._topic.id, known)
+            assignment.begin(self._topic.id, known, died)
             self._problems.pop("group", None)
             self._set_consuming(True)
-            consumer.resume(*assignment.places)
+            consumer.resume(*(assignment.doubtful or assignment.places))
 
     async def _end(self, *, commit_within: float = 0.0) -> None:
         assignment, self._assignment = self._assignment, None
         self._set_consuming(False)
         if assignment is not None:
             if commit_within:
+                assignment.leaving = True
                 await self._commit(assignment, commit_within)
             assignment.epoch.end()
             assignment.quiet.set()  # nothing waits for the core any more
@@ -243,6 +254,8 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             if (assignment := self._assignment) is not None:
                 await self._commit(assignment)
                 went_back = assignment.went_back
+                if self.address.ordered and lose_patience(assignment):
+                    self._room.set()
             if monotonic() >= next_look:
                 next_look = monotonic() + _WATCH_EVERY
                 missing = missing + 1 if await self._topic_is_gone() else 0
@@ -271,7 +284,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
     async def _poll(self) -> None:
         backoff = Backoff()
         while True:
-            room = self._prefetch - self._held()
+            room = (1 if is_careful(self._consumer, self._assignment) else self._prefetch) - self._held()
             if room <= 0:
                 self._room.clear()
                 await self._room.wait()
@@ -285,10 +298,29 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
                 continue
             self._problems.pop("receive", None)
             backoff.reset()
+            taken: list[Delivery] = []
             for place, batch in records.items():  # no await since getmany: this is still the same assignment
-                self._take(consumer, place, batch)
+                taken += self._take(consumer, place, batch)
+            if taken:
+                await self._say_and_put(taken)
+            elif not records:
+                clear_what_is_empty(consumer, self._assignment)
 
-    def _take(self, consumer: AIOKafkaConsumer, place: TopicPartition, batch: Sequence[ConsumerRecord]) -> None:
+    async def _say_and_put(self, taken: Sequence[Delivery]) -> None:
+        """Before anybody can die of a message, the broker knows that somebody may."""
+        partitions = {_partition(delivery) for delivery in taken}
+        epoch, assignment, backoff = taken[0].epoch, _partition(taken[0]).assignment, Backoff()
+        while not all(partition.is_said for partition in partitions):
+            await self._commit(assignment)
+            if epoch.draining:
+                return  # they are for the next owner
+            if "commit" in self._problems:
+                await asyncio.sleep(backoff.next())
+        self._mailbox.put(taken)
+
+    def _take(
+        self, consumer: AIOKafkaConsumer, place: TopicPartition, batch: Sequence[ConsumerRecord]
+    ) -> Sequence[Delivery]:
         assignment = self._assignment
         partition = assignment.partitions.get(place) if assignment is not None else None
         if assignment is None or partition is None or assignment.epoch.draining:
@@ -296,15 +328,17 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             if place in consumer.assignment():
                 consumer.seek(place, batch[0].offset)
                 consumer.pause(place)
-            return
+            return []
+        if is_careful(consumer, assignment):  # the request may be older than what was found out
+            batch = first_alone(consumer, place, batch, self._held())
         deliveries = assignment.take(partition, batch)
         if partition.share is not None and partition.share.stopped_at is not None:
             consumer.seek(place, partition.share.stopped_at)
             consumer.pause(place)
         self._last_delivery = monotonic()
-        self._mailbox.put(deliveries)
         if len(deliveries) < len(batch):
             self._dirty.set()  # the mark moved over what was settled before, or was lost
+        return deliveries
 
     def _go_on(self, partition: Partition, place: TopicPartition) -> None:
         """It was paused because its share was full."""

@@ -12,6 +12,7 @@ Ability = Literal[
     "away",
     "backstop",
     "broken_tls",
+    "counts_shutdowns",
     "cut",
     "cut_order",
     "declared_order",
@@ -39,6 +40,7 @@ Ability = Literal[
 - away: the network goes and comes back (`Network.leave`, `Network.back`)
 - backstop: the broker gives a message up that was delivered too often (`Harness.backstop`)
 - broken_tls: `at(tls=True)` asks for TLS, so that TLS can meet plain text
+- counts_shutdowns: what a shut down process held counts as delivered
 - cut: all connections are reset (`Network.cut`)
 - cut_order: the keys of an ordered channel go on after a cut, within patience
 - declared_order: the broker knows whether a channel is ordered by key

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unimsg import Context, Queue, Service, Settings, connect
+from unimsg_contracts.member import planted
 
 POISON = "poison"
 
@@ -20,8 +21,11 @@ POISON = "poison"
 class Killer:
     """The parent's side."""
 
+    fault: str | None = None
+    """A mutant to plant in it, as `Member.fault`."""
+
     def __init__(self, settings: Mapping[str, object], queue: str) -> None:
-        self._order = json.dumps({"settings": settings, "queue": queue}).encode() + b"\n"
+        self._order = json.dumps({"settings": settings, "queue": queue, "fault": self.fault}).encode() + b"\n"
         self.handled: list[str] = []
         self.deaths = 0
 
@@ -50,8 +54,7 @@ class Killer:
 # ---- the child's side
 
 
-async def _run() -> None:
-    order: dict[str, Any] = json.loads(sys.stdin.readline())
+async def _run(order: Mapping[str, Any]) -> None:  # what the other half of this file wrote
     queue = Queue(order["queue"], str)
     service = Service("orders", grace=1.0)
 
@@ -67,4 +70,6 @@ async def _run() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_run())
+    read = json.loads(sys.stdin.readline())
+    with planted(read["fault"]):
+        asyncio.run(_run(read))

@@ -185,7 +185,8 @@ def _service(queue: Queue[Item], hanging: asyncio.Event) -> Service:
     return service
 
 
-def _planted(fault: str | None) -> AbstractContextManager[None]:
+def planted(fault: str | None) -> AbstractContextManager[None]:
+    """A mutant, by its module and name."""
     if fault is None:
         return nullcontext()
     module, _, name = fault.partition(":")
@@ -198,7 +199,7 @@ def main() -> None:
     settings = Settings(**order["settings"])
     logging.getLogger("unimsg").addFilter(_is_news)
     registry.register(settings.brokers["default"].url.partition("://")[0], adapter_type_named(order["adapter"]))
-    with _planted(order["fault"]):
+    with planted(order["fault"]):
         queue: Queue[Item] = Queue(order["queue"], Item, key=key_of)
         run(_service(queue, asyncio.Event()), settings=settings)
 

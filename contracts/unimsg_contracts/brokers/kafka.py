@@ -66,7 +66,7 @@ class KafkaHarness(Harness):
     too_large = 2_000_000
     refused_body = b"x" * 60_000
     unproved: ClassVar[Mapping[str, str]] = {
-        "backstop": "Kafka counts no deliveries",
+        "counts_shutdowns": "on Kafka the deaths of processes count, and shutdowns do not",
         "hand_over": "Kafka gives a partition to others when its receiver closes",
         "declared_order": "order by key is no property of a Kafka topic: only counts of partitions can differ",
         "vhost": "Kafka has none",
@@ -141,6 +141,9 @@ class KafkaHarness(Harness):
 
     def refusing(self) -> Wanted:
         return Wanted(options=KafkaOptions(config={"max.message.bytes": "20000"}))
+
+    def backstop(self, limit: int) -> Mapping[str, Any]:
+        return {"kafka": {"delivery_limit": limit}}
 
     async def delete(self, address: Address) -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)

@@ -26,7 +26,7 @@ async def test_a_killer_is_a_dead_letter_at_last(stage: Stage) -> None:
     neighbours = [f"n{n}" for n in range(12)]
     async with stage.bus(channels={queue.name: table}) as bus:
         for body in [*neighbours[:4], POISON, *neighbours[4:]]:
-            await bus.send(queue, body)
+            await bus.send(queue, body, headers={"tenant": "acme"})
         letters: list[DeadLetter] = []
 
         async def until_dead() -> None:
@@ -37,7 +37,7 @@ async def test_a_killer_is_a_dead_letter_at_last(stage: Stage) -> None:
         dead = asyncio.create_task(until_dead())
         life: asyncio.Task[None] | None = None
         try:
-            while killer.deaths < 3 * LIMIT and not (dead.done() and set(neighbours) <= set(killer.handled)):
+            while killer.deaths < 2 * LIMIT and not (dead.done() and set(neighbours) <= set(killer.handled)):
                 life = life or asyncio.create_task(killer.run_once())
                 await asyncio.wait([life], timeout=0.1)
                 if life.done():
@@ -50,13 +50,15 @@ async def test_a_killer_is_a_dead_letter_at_last(stage: Stage) -> None:
             await asyncio.gather(*ending, return_exceptions=True)
         letters = [letter async for letter in bus.dead_letters(queue)]
     assert [letter.message.body for letter in letters] == [POISON.encode()], f"{killer.deaths} deaths"
-    assert letters[0].reason == "delivery-limit"
+    (letter,) = letters
+    assert (letter.reason, letter.origin) == ("delivery-limit", queue.name)
+    assert letter.message.headers == {"tenant": "acme"}
     assert set(neighbours) <= set(killer.handled)
     assert killer.deaths <= LIMIT + 1
     stage.record(f"a killer was a dead letter after {killer.deaths} deaths at a delivery limit of {LIMIT}")
 
 
-@guarantee("G8", needs=("backstop",))
+@guarantee("G8", needs=("backstop", "counts_shutdowns"))
 async def test_what_comes_too_often_is_a_dead_letter(stage: Stage) -> None:
     """A message that was delivered more often than its channel allows lies where its dead letters are, whole, and says
     why. A handler was cancelled each time."""

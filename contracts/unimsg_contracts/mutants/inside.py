@@ -1,5 +1,6 @@
 """Mutants whose fault lives inside of one adapter: imported when its broker is chosen, with its client."""
 
+from collections.abc import Mapping
 from importlib import import_module
 
 from unimsg_contracts.cases import (
@@ -11,6 +12,7 @@ from unimsg_contracts.cases import (
     test_settlement,
 )
 from unimsg_contracts.marks import Case
+from unimsg_contracts.mutants.members import in_members
 from unimsg_contracts.mutants.planted import Mutant
 
 INSIDE: tuple[tuple[str, str, Case], ...] = (
@@ -19,6 +21,9 @@ INSIDE: tuple[tuple[str, str, Case], ...] = (
     ("kafka", "no_drain", test_settlement.test_a_held_message_is_held_as_long_as_it_takes),
     ("kafka", "skips_what_comes_early", test_sending.test_what_was_confirmed_is_stored),
     ("kafka", "browse_commits", test_dead_letters.test_browsing_removes_nothing),
+    ("kafka", "forgets_deaths", test_killers.test_a_killer_is_a_dead_letter_at_last),
+    ("kafka", "suspects_all_alike", test_killers.test_a_killer_is_a_dead_letter_at_last),
+    ("kafka", "counts_shutdowns", test_killers.test_rolling_restarts_make_no_dead_letter),
     ("rabbitmq", "no_single_active_consumer", test_order.test_order_with_competing_receivers),
     ("rabbitmq", "cancels_at_stop", test_order.test_a_stopped_receiver_keeps_its_running_key),
     ("rabbitmq", "calls_a_partial_refusal_rejected", test_sending.test_a_partly_refused_event_may_be_stored),
@@ -35,11 +40,19 @@ INSIDE: tuple[tuple[str, str, Case], ...] = (
     ("pubsub", "gives_up_without_a_word", test_killers.test_what_comes_too_often_is_a_dead_letter),
 )
 
+PATIENCE: Mapping[str, float] = {"forgets_deaths": 30.0, "suspects_all_alike": 30.0, "counts_shutdowns": 30.0}
+"""Of those whose case must come to its end: what they break shows there only."""
+
 
 def inside(broker: str) -> list[Mutant]:
-    """The mutants of this broker's adapter."""
+    """The mutants of this broker's adapter, here and in the processes that a case starts."""
     return [
-        Mutant(case, patch=getattr(import_module(f"{__package__}.{broker}"), name), brokers=(broker,))
+        Mutant(
+            case,
+            patch=in_members(getattr(import_module(f"{__package__}.{broker}"), name)),
+            brokers=(broker,),
+            patience=PATIENCE.get(name),
+        )
         for found, name, case in INSIDE
         if found == broker
     ]

@@ -7,14 +7,14 @@ from typing import Any
 from unittest.mock import AsyncMock, patch
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition  # type: ignore[import-untyped]  # no py.typed
-from unimsg_kafka import positions
-from unimsg_kafka.assignment import Assignment
+from unimsg_kafka import caution, deaths, positions
+from unimsg_kafka.assignment import Assignment, Partition
 from unimsg_kafka.browsing import waiting
 from unimsg_kafka.offsets import Watermark
 from unimsg_kafka.operations import KafkaOperations
 from unimsg_kafka.receiver import KafkaReceiver
 
-from unimsg.adapter import Address, Wire
+from unimsg.adapter import Address, Delivery, Wire
 
 
 @contextmanager
@@ -92,4 +92,38 @@ def browse_commits() -> Iterator[None]:
         return wires
 
     with patch.object(KafkaOperations, "_browse", browse_and_commit):
+        yield
+
+
+_take = Assignment.take
+
+
+def _gives_up_whatever_was_held(
+    assignment: Assignment, partition: Partition, batch: Sequence[ConsumerRecord]
+) -> list[Delivery]:
+    deliveries = _take(assignment, partition, batch)
+    for delivery in deliveries:
+        delivery.given_up = partition.deaths.count >= assignment.limit
+    return deliveries
+
+
+@contextmanager
+def forgets_deaths() -> Iterator[None]:
+    """Does not look whether the last owner died."""
+    with patch.object(caution, "found", lambda *_, **__: deaths.NONE):
+        yield
+
+
+@contextmanager
+def suspects_all_alike() -> Iterator[None]:
+    """Counts deaths, and never finds out whose fault they are."""
+    with patch.object(deaths, "ALONE_FROM", 10**6), patch.object(Assignment, "take", _gives_up_whatever_was_held):
+        yield
+
+
+@contextmanager
+def counts_shutdowns() -> Iterator[None]:
+    """An orderly end counts as a death."""
+    written = deaths.with_deaths
+    with patch.object(deaths, "with_deaths", lambda metadata, count, in_hands: written(metadata, count, in_hands=True)):
         yield

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import patch
 
 from unimsg.adapter import Delivery, Receiver
+from unimsg_contracts.killer import Killer
 from unimsg_contracts.member import Member
 from unimsg_contracts.mutants.broken import BrokenReceiver
 
@@ -12,12 +13,13 @@ Planting = Callable[[], AbstractContextManager[None]]
 
 
 def in_members(fault: Planting) -> Planting:
-    """`fault`, which must stand under its name in its module, in the processes of a crew; and here, for what this
-    process makes on the broker."""
+    """`fault`, which must stand under its name in its module, in the processes of a crew, and in those that are killed;
+    and here, for what this process makes on the broker."""
+    name = f"{fault.__module__}:{fault.__name__}"
 
     @contextmanager
     def planted() -> Iterator[None]:
-        with fault(), patch.object(Member, "fault", f"{fault.__module__}:{fault.__name__}"):
+        with fault(), patch.object(Member, "fault", name), patch.object(Killer, "fault", name):
             yield
 
     planted.__name__, planted.__doc__ = fault.__name__, fault.__doc__
