@@ -48,8 +48,8 @@ class MemoryStore:
     """
 
     def __init__(self, *, keep: timedelta = timedelta(days=7)) -> None:
-        if keep <= timedelta():
-            raise ConfigurationError(f"MemoryStore: keep must be more than 0, not {keep}")
+        if not (isinstance(keep, timedelta) and keep > timedelta()):
+            raise ConfigurationError(f"MemoryStore: keep must be a timedelta of more than 0, not {keep!r}")
         self._keep = keep.total_seconds()
         self._handled: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._running: dict[tuple[str, str], asyncio.Event] = {}
