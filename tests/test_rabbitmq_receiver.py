@@ -114,7 +114,7 @@ async def test_acknowledgements_are_joined_in_one_write() -> None:
     broker.newest.deliver()
     deliveries = await made.receive()
     await made.ack([deliveries[2], deliveries[0]])
-    assert broker.written == [ack_frame(1, 3) + ack_frame(1, 1)]
+    assert broker.written == [ack_frame(1, 1) + ack_frame(1, 3)]
     await made.ack([deliveries[0]])
     assert len(broker.written) == 1, "settled twice"
     await made.aclose()
@@ -244,4 +244,27 @@ async def test_an_error_that_nobody_foresaw_does_not_end_it(caplog: pytest.LogCa
     assert not again.epoch.over
     assert [record for record in caplog.records if record.exc_info]
     broker.failure = None
+    await made.aclose()
+
+
+async def test_what_is_older_than_all_that_is_open_is_acknowledged_with_one_frame() -> None:
+    """RabbitMQ works on one frame after the other, and a channel that closes meanwhile loses the rest."""
+    broker = Broker()
+    made = receiver(broker, prefetch=10)
+    await made.open(5)
+    for _ in range(4):
+        broker.newest.deliver()
+    deliveries = list(await made.receive())
+    while len(deliveries) < 5:
+        deliveries += await made.receive()
+    one, two, three, four, five = deliveries[:5]
+    await made.ack([two, four])
+    await made.ack([three, one])
+    await made.ack([five])
+    tag = [delivery.token[1] for delivery in (one, two, three, four, five)]  # type: ignore[index]  # the session's
+    assert broker.written == [
+        ack_frame(1, tag[1]) + ack_frame(1, tag[3]),
+        ack_frame(1, tag[2], multiple=True),
+        ack_frame(1, tag[4]),
+    ]
     await made.aclose()

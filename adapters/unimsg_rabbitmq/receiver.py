@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import cast
@@ -16,7 +16,6 @@ from unimsg.mailbox import Mailbox
 from unimsg_rabbitmq import errors, topology
 from unimsg_rabbitmq.connection import Connection, Link
 from unimsg_rabbitmq.session import Session
-from unimsg_rabbitmq.transport import ack_frame, requeue_frame
 
 log = logging.getLogger(__name__)
 OPEN_TIMEOUT = 30.0
@@ -75,7 +74,7 @@ class RabbitReceiver(Receiver):
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         settled = self._mailbox.settle(deliveries)
-        counted = await self._settle(ack_frame, settled)
+        counted = await self._settle(Session.acks, settled)
         if self._handed_over:
             self._end_settled()
         if counted < len(settled):
@@ -87,7 +86,7 @@ class RabbitReceiver(Receiver):
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         settled = self._mailbox.settle(deliveries)
         if not self.address.ordered:
-            await self._settle(requeue_frame, settled)
+            await self._settle(Session.requeues, settled)
             return
         # Never requeue one by one on a single active consumer: with a take-over pending, RabbitMQ 4.0 then gives the
         # queue's messages to nobody. Closing the channel puts all back in front, in order.
@@ -142,22 +141,28 @@ class RabbitReceiver(Receiver):
         if not self.address.ordered:
             await session.cancel()
             surplus, self._surplus = self._surplus, []
-            await self._settle(requeue_frame, surplus)
+            await self._settle(Session.requeues, surplus)
 
-    async def _settle(self, frame: Callable[[int, int], bytes], deliveries: Iterable[Delivery]) -> int:
+    async def _settle(
+        self, frames_of: Callable[[Session, Sequence[int]], list[bytes]], deliveries: Iterable[Delivery]
+    ) -> int:
         """Writes all settlements at once; returns how many count."""
-        frames: defaultdict[Link, list[bytes]] = defaultdict(list)
+        tags: defaultdict[Session, list[int]] = defaultdict(list)
         for delivery in deliveries:
             session, tag = _origin(delivery)
             if not session.epoch.over:
-                session.unsettled -= 1
-                frames[session.link].append(frame(session.number, tag))
+                tags[session].append(tag)
+        written: defaultdict[Link, list[bytes]] = defaultdict(list)
+        count: Counter[Link] = Counter()
+        for session, of_session in tags.items():
+            written[session.link] += frames_of(session, of_session)
+            count[session.link] += len(of_session)
         counted = 0
-        for link, written in frames.items():
+        for link, frames in written.items():
             with contextlib.suppress(OSError):
-                link.transport.write(b"".join(written))
+                link.transport.write(b"".join(frames))
                 await link.transport.drain()
-                counted += len(written)
+                counted += count[link]
         return counted
 
     # -- handing a partition over

@@ -259,8 +259,9 @@ class _Assembly:
             self.events.on_return(method, self._header)
 
 
-def ack_frame(channel: int, tag: int) -> bytes:
-    return SETTLEMENT.pack(METHOD, channel, 13, Basic.Ack.index, tag, 0, FRAME_END)
+def ack_frame(channel: int, tag: int, *, multiple: bool = False) -> bytes:
+    """`multiple`: this one and all before it."""
+    return SETTLEMENT.pack(METHOD, channel, 13, Basic.Ack.index, tag, multiple, FRAME_END)
 
 
 def requeue_frame(channel: int, tag: int) -> bytes:
