@@ -161,6 +161,36 @@ async def test_shutdown_ends_what_runs_and_gives_back_the_rest(stage: Stage) -> 
     assert sorted(ended) == list(range(8))
 
 
+@guarantee("G4")
+async def test_stops_in_mid_backlog_repeat_nothing(stage: Stage) -> None:
+    """Fast handlers are stopped in the middle of a backlog, three times: what was handled does not come again."""
+    queue = stage.declare_queue(int, key=lambda body: f"key-{body % 64}")
+    handled: list[int] = []
+    count = 2000
+
+    async def until(number: int) -> None:
+        reached = asyncio.Event()
+        service = Service("orders", grace=5.0)
+
+        @service.handler(queue, concurrency=64)
+        async def handle(body: int) -> None:
+            handled.append(body)
+            if len(set(handled)) >= number:
+                reached.set()
+
+        async with stage.bus(service):
+            await stage.within(reached.wait(), f"{number} of {count}", 2 * stage.recovery)
+
+    async with stage.bus() as client, client.pipeline() as pipeline:
+        for n in range(count):
+            await pipeline.send(queue, n)
+    for number in (500, 1000, 1500, count):
+        await until(number)
+    assert not difference(map(str, range(count)), map(str, handled)), difference(
+        map(str, range(count)), map(str, handled)
+    )
+
+
 @guarantee("G9")
 async def test_cancelled_by_shutdown_is_no_failure(stage: Stage) -> None:
     """A handler that outlives the grace period is cancelled; its message is handled again by the next process."""

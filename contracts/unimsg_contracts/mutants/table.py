@@ -104,6 +104,7 @@ RECEIVING = (
     Mutant(test_bus.test_a_handler_gets_foreign_messages, receiving.DropsForeignHeaders),
     Mutant(test_services.test_a_failed_message_is_handled_again, patch=policies.acknowledges_without_a_copy),
     Mutant(test_services.test_shutdown_ends_what_runs_and_gives_back_the_rest, receiving.ReleaseAcks),
+    Mutant(test_services.test_stops_in_mid_backlog_repeat_nothing, receiving.DropsLastAcks),
     Mutant(test_services.test_cancelled_by_shutdown_is_no_failure, receiving.ReleaseAcks),
 )
 
