@@ -40,7 +40,7 @@ INSIDE: tuple[tuple[str, str, Case], ...] = (
     ("pubsub", "gives_up_without_a_word", test_killers.test_what_comes_too_often_is_a_dead_letter),
 )
 
-PATIENCE: Mapping[str, float] = {"forgets_deaths": 30.0, "suspects_all_alike": 30.0, "counts_shutdowns": 30.0}
+PATIENCE: Mapping[str, float] = {"forgets_deaths": 30.0, "suspects_all_alike": 15.0, "counts_shutdowns": 30.0}
 """Of those whose case must come to its end: what they break shows there only."""
 
 
