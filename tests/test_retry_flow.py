@@ -205,6 +205,7 @@ async def test_the_rooms_of_a_policy_are_made_at_the_start(url: str, delay: floa
 
 async def test_a_room_that_others_made_is_found(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unimsg._room.LOOK_EVERY", 0.02)
+    monkeypatch.setattr("unimsg._room.LONG_ROOMS_EACH", 1)
     done: dict[int, float] = {}
     async with unimsg.connect(once(0.05, [], done, {}), url=url):
         room = Address(f"{ROOM}.1h", Kind.QUEUE)

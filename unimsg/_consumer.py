@@ -329,6 +329,7 @@ class Consumer:
     def _give_back(self, lane: Lane[Work]) -> None:
         """Cancelled: no failure. Of an ordered address it stays unsettled: closing gives keys back in order."""
         if self._address.ordered and not lane.head[0].epoch.draining:
+            self._forget(lane.head[0])
             self._lanes.finish(lane)
         else:
             self._settle(lane, "release")
@@ -346,6 +347,7 @@ class Consumer:
             if not thread.cancelled():
                 thread.exception()  # ignored with the result
             if goes_back or self._stopping:
+                self._forget(delivery)
                 self._lanes.finish(lane)
             elif cause == "timeout":
                 self._failed(lane, self._late())

@@ -14,7 +14,6 @@ from unimsg.errors import BusClosed, TopologyError, UnimsgError
 
 log = logging.getLogger("unimsg")
 
-log = logging.getLogger("unimsg")
 
 LOOKED_AT = 10_000
 """Dead letters that one call looks at."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from unimsg._brokers import Broker
 from unimsg.adapter import Address, ChannelMissing, Delivery, Receiver, ReceiverClosed, Wanted
@@ -65,11 +65,13 @@ class Intake:
         if self.receiver is not None:
             await self.receiver.stop()
 
-    async def reopen(self, prefetch: int) -> None:
-        """Gives back everything unsettled, and goes on with another prefetch."""
+    async def reopen(self, prefetch: int, empty: Callable[[], Awaitable[None]]) -> None:
+        """Gives back everything unsettled, and goes on with another prefetch. `empty`: awaited once nothing more comes
+        in, to end what can be ended."""
         self._reopening = True
         try:
             await self.stop()
+            await empty()
             await self.aclose()
             self._go_on_with(prefetch)
         finally:

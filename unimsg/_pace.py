@@ -91,8 +91,7 @@ class Pace:
     async def _slow_down(self) -> None:
         """Gives back all but what runs, so that the next one comes by itself."""
         log.info("%s: a message came several times: one at a time for now", self._name)
-        await self._empty()
-        await self._intake.reopen(1)
+        await self._intake.reopen(1, self._empty)
 
     async def _speed_up(self) -> None:
         """Beside what is still handled alone: it may take long."""

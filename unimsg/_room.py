@@ -22,8 +22,10 @@ HELD = 1000
 WORN = 2
 """Redeliveries from which on what waits goes on as a new copy. Restarts give it back each time, and a broker that
 counts deliveries would give up what only waited."""
-LOOK_EVERY = 60.0
-"""Seconds between looks for rooms that other processes made. A message waits longer in each of those."""
+LOOK_EVERY = 5.0
+"""Seconds between looks for the first room, where others may have made it."""
+LONG_ROOMS_EACH = 12
+"""Every so many of these looks are for the other rooms, too. A message waits longer in each of those."""
 INSPECT_TIMEOUT = 10.0
 
 Leave = Callable[[Delivery, Receiver], None]
@@ -150,9 +152,11 @@ class Rooms:
 
     async def _look_for_others(self) -> None:
         """A room is made with the first message that needs it, by any process: all must find it."""
+        turn = -1
         while True:
+            turn = (turn + 1) % LONG_ROOMS_EACH
             for suffix in ROOMS.values():
-                if suffix in self._rooms:
+                if suffix in self._rooms or (suffix and turn):
                     continue
                 try:
                     if await self._exists(suffix):

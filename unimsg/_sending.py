@@ -30,9 +30,9 @@ class Sender(Protocol):
 
         `key`: messages of one key keep their order (an ordered channel derives it with its `key=`, unless given).
         `id`: the message's id, to repeat a send that may have been stored. `delay`: seconds, 24 hours at most, before
-        which nobody receives it; RabbitMQ rounds them up to 1, 2, 5, 10, 30 s, 1, 5, 15 min, 1, 6 or 24 h. `ttl`:
-        seconds after which nobody handles it any more, instead of the channel's. `timeout`: seconds for the whole
-        call, reconnection included.
+        which nobody receives it; RabbitMQ and memory round them up to 1, 2, 5, 10, 30 s, 1, 5, 15 min, 1, 6 or 24 h.
+        `ttl`: seconds after which nobody handles it any more, instead of the channel's. `timeout`: seconds for the
+        whole call, reconnection included.
 
         Raises:
             EncodeError: body, key, id or headers invalid; nothing was sent.
