@@ -29,6 +29,8 @@ def test_every_case_names_its_guarantee() -> None:
 
 
 @pytest.mark.asyncio
-async def test_it_is_caught(mutant: Mutant, harness: Harness) -> None:
+async def test_it_is_caught(mutant: Mutant, harness: Harness, pytestconfig: pytest.Config) -> None:
     """The case fails on the mutant that is meant for it."""
+    if mutant.slow and pytestconfig.option.tier != "N":
+        pytest.skip("slow: run with --tier N")
     await assert_caught(mutant, harness)

@@ -44,6 +44,9 @@ PATIENCE: Mapping[str, float] = {"forgets_deaths": 30.0, "suspects_all_alike": 1
 """Of those whose case must come to its end: what they break shows there only."""
 
 
+SLOW = {"forgets_deaths", "suspects_all_alike", "counts_shutdowns"}
+
+
 def inside(broker: str) -> list[Mutant]:
     """The mutants of this broker's adapter, here and in the processes that a case starts."""
     return [
@@ -52,6 +55,7 @@ def inside(broker: str) -> list[Mutant]:
             patch=in_members(getattr(import_module(f"{__package__}.{broker}"), name)),
             brokers=(broker,),
             patience=PATIENCE.get(name),
+            slow=name in SLOW,
         )
         for found, name, case in INSIDE
         if found == broker

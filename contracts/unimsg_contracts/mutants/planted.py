@@ -23,6 +23,8 @@ class Mutant:
     patch: Callable[[], AbstractContextManager[None]] | None = None
     """Inside of one adapter, or of the core, for as long as the case runs."""
     brokers: tuple[str, ...] = ("memory",)
+    slow: bool = False
+    """Whether it runs in the slow tier (`--tier N`) only: it takes processes that die one after the other."""
     patience: float | None = None
     """Seconds that the case waits for what will not happen; None: a little for memory, more for a real broker."""
 
