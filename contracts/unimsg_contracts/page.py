@@ -35,7 +35,7 @@ def _table(report: Report) -> str:
     lines = [_row("guarantee", *brokers), _row(*["---"] * (len(brokers) + 1))]
     for guarantee, cells in report["guarantees"].items():
         lines.append(_row(guarantee, *(_cell(cells.get(broker, {})) for broker in brokers)))
-    lines += ["", f"Cases passed on {report['date']}; in brackets those not run there, for the reasons below."]
+    lines += ["", f"Cases passed on {report['date']}; in brackets those not run there: the run's own report says why."]
     lines += [f"- {broker}: {what}" for broker, what in report["brokers"].items()]
     return "\n".join(lines) + "\n"
 
