@@ -53,7 +53,10 @@ class Avro(Generic[B]):
 
     def of(self, member: type[Any]) -> "_Part":
         """The codec of one member of a union body."""
-        return self._parts[member]
+        part = self._parts.get(member)
+        if part is None:
+            raise ConfigurationError(f"this Avro codec has no schema for {getattr(member, '__name__', member)}")
+        return part
 
     def encode(self, body: B) -> bytes:
         parts = list(self._parts.items())

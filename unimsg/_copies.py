@@ -4,7 +4,6 @@ The copy is confirmed before the original is acknowledged. A process that dies i
 then handled once more, and never lost.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from functools import partial
 
 from unimsg._brokers import Broker
 from unimsg._publisher import Publisher
+from unimsg._publishers import OPEN_TIMEOUT, Publishers
 from unimsg._strangers import bare, is_beyond_limits
 from unimsg._waiting import place_for, retry_room, step_for, waiting
 from unimsg.adapter import Address, Wanted, Wire
@@ -21,8 +21,6 @@ from unimsg.errors import MessageTooLarge, Refused, TopologyError, UnimsgError, 
 
 log = logging.getLogger("unimsg")
 
-OPEN_TIMEOUT = 30.0
-"""Seconds for making a channel that copies go to."""
 COPY_TIMEOUT = 10.0
 """Seconds for one try; the original is kept meanwhile, and afterwards until a try succeeds."""
 
@@ -68,13 +66,14 @@ class Copies:
         self._address = address
         self._wanted = wanted
         self._delays = delays
-        self._publishers: dict[tuple[Address, float], Publisher] = {}
+        self._publishers = Publishers(broker, wanted)
         self.native = broker.adapter.capabilities.max_delay > 0
         """Whether the broker keeps messages back by itself."""
 
     async def prepare(self) -> None:
         """Makes the dead-letter queue: the first message may have to go there. Raises: as `Adapter.ensure`."""
-        await self._make(dead_address(self._address), Wanted(self._wanted.options))
+        wanted = Wanted(self._wanted.options)
+        await self._broker.preparation.prepare(dead_address(self._address), wanted, timeout=OPEN_TIMEOUT)
 
     def again(self, wire: Wire, delay: float, attempt: int, first_failed: str) -> Copy:
         """To be handled again, as the `attempt`th attempt, `delay` seconds from now at the earliest."""
@@ -119,7 +118,7 @@ class Copies:
 
     async def aclose(self) -> None:
         """Returns when every copy has its outcome."""
-        await asyncio.gather(*(publisher.aclose() for publisher in self._publishers.values()))
+        await self._publishers.aclose()
 
     def _held(self, wire: Wire, due: float, now: float) -> Copy:
         """Through the room where it waits."""
@@ -127,30 +126,14 @@ class Copies:
         return self._to(retry_room(self._address, place.suffix), waiting(wire, due, place.until))
 
     def _to(self, address: Address, wire: Wire, delay: float = 0.0) -> Copy:
-        publisher = self._publisher(address, delay)
-
-        def missing() -> None:
-            self._broker.preparation.forget(address)
-            publisher.is_open = False
-
-        return Copy(wire, publisher, missing)
+        publishers = self._publishers
+        return Copy(wire, publishers.to(address, delay), partial(publishers.forget, address, delay))
 
     def _step(self, delay: float) -> float:
         """The queue of the policy's own step exists; any other wait is rounded up to a common one."""
         if delay <= 0:
             return 0.0
         return min((step for step in (*self._delays, step_for(delay)) if step >= delay), default=step_for(delay))
-
-    def _publisher(self, address: Address, delay: float) -> Publisher:
-        publisher = self._publishers.get((address, delay))
-        if publisher is None:
-            wanted = Wanted(self._wanted.options, delays=(delay,) if delay else ())
-            make = partial(self._make, address, wanted)
-            publisher = self._publishers[address, delay] = Publisher(self._broker.adapter, address, make, delay=delay)
-        return publisher
-
-    async def _make(self, address: Address, wanted: Wanted) -> None:
-        await self._broker.preparation.prepare(address, wanted, timeout=OPEN_TIMEOUT)
 
 
 def _travelling(wire: Wire) -> Mapping[str, str]:

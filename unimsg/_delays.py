@@ -1,17 +1,14 @@
 """Sending now what is to arrive later: by the broker, or through the rooms of brokers that cannot."""
 
-import asyncio
 import time
-from functools import partial
 
 from unimsg._brokers import Broker
 from unimsg._forwarding import Forwarder
 from unimsg._publisher import Outcome, Publisher
+from unimsg._publishers import Publishers
 from unimsg._waiting import MAX_DELAY, delay_room, place_for, retry_room, step_for, waiting
 from unimsg.adapter import Address, Kind, Wanted, Wire
 from unimsg.errors import CapabilityError
-
-OPEN_TIMEOUT = 30.0
 
 
 class Delays:
@@ -24,7 +21,7 @@ class Delays:
         self._wanted = wanted
         self._publisher = publisher
         self._native = broker.adapter.capabilities.max_delay > 0
-        self._publishers: dict[tuple[Address, float], Publisher] = {}
+        self._publishers = Publishers(broker, wanted)
         self._forwarder: Forwarder | None = None
         self._stopped = False
 
@@ -52,13 +49,13 @@ class Delays:
         """As `submit`, and who sends it."""
         self.check(delay)
         if self._native:
-            publisher = self._to(self._address, step_for(delay))
+            publisher = self._publishers.to(self._address, step_for(delay))
             return publisher.submit(wire, timeout), publisher
         now = time.time()
         due = now + delay
         place = place_for(due, now)
         room = delay_room if self._address.kind is Kind.TOPIC else retry_room
-        publisher = self._to(room(self._address, place.suffix), 0.0)
+        publisher = self._publishers.to(room(self._address, place.suffix))
         outcome = publisher.submit(waiting(wire, due, place.until), timeout)
         if self._address.kind is Kind.TOPIC:
             self.forward(place.suffix)
@@ -82,16 +79,4 @@ class Delays:
     async def aclose(self) -> None:
         """Returns when every message submitted before has its outcome."""
         await self.stop()
-        await asyncio.gather(*(publisher.aclose() for publisher in self._publishers.values()))
-
-    def _to(self, address: Address, delay: float) -> Publisher:
-        publisher = self._publishers.get((address, delay))
-        if publisher is None:
-            wanted = Wanted(self._wanted.options, delays=(delay,) if delay else ())
-            make = partial(self._make, address, wanted)
-            publisher = self._publishers[address, delay] = Publisher(self._broker.adapter, address, make, delay=delay)
-        return publisher
-
-    async def _make(self, address: Address, wanted: Wanted) -> None:
-        await self._broker.connect()
-        await self._broker.preparation.prepare(address, wanted, timeout=OPEN_TIMEOUT)
+        await self._publishers.aclose()

@@ -120,8 +120,7 @@ class Lanes(Generic[Item]):
 
     def any(self, wanted: Callable[[Item], bool]) -> bool:
         """Whether there is such an item, running or not."""
-        lanes = [*self._lanes.values(), *(lane for lane in self._ready if lane.key is None)]
-        return any(wanted(item) for lane in lanes for item in lane.items)
+        return any(wanted(item) for lane in self._lanes.values() for item in lane.items)
 
     def shed(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Takes out all unwanted items that do not run, each lane's in their order."""

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, get_type_hints
 
 from unimsg.codecs import Codec, UnionCodec, default_codec
@@ -55,8 +56,13 @@ def old_bodies(
 
 
 def _of(codecs: Sequence[Codec[Any]], cls: Any) -> list[Codec[Any]]:
-    """The channel's codecs, for a class of before; those with a schema of their own know only what they were given."""
-    return [codec.of(cls) for codec in codecs if isinstance(codec, UnionCodec) and type(codec).__name__ != "Avro"]
+    """Those of the channel's codecs that can be made for another class."""
+    found: list[Codec[Any]] = []
+    for codec in codecs:
+        if isinstance(codec, UnionCodec):
+            with suppress(ConfigurationError):
+                found.append(codec.of(cls))
+    return found
 
 
 def _annotations(channel: str, name: str, upgrade: Upgrade) -> tuple[Any, Any]:

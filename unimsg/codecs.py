@@ -35,7 +35,7 @@ class UnionCodec(Protocol):
     """What a codec of a union body may have besides: the message says which member it is, so nothing is guessed."""
 
     def of(self, member: type[Any]) -> Codec[Any]:
-        """The codec of one member of the union."""
+        """The codec of one member of the union. Raises ConfigurationError: it knows no such class."""
 
 
 class Text:
