@@ -20,6 +20,8 @@ from unimsg.adapter import Address, Kind, SettlementLost
 class Channel:
     """One channel, and what became of it."""
 
+    is_closed = False
+
     def __init__(self, broker: "Broker", number: int, events: ChannelEvents) -> None:
         self.number = number
         self.events = events
@@ -268,3 +270,24 @@ async def test_what_is_older_than_all_that_is_open_is_acknowledged_with_one_fram
         ack_frame(1, tag[4]),
     ]
     await made.aclose()
+
+
+@pytest.mark.parametrize(("acknowledged", "waits"), [(20, True), (2, False)])
+async def test_a_channel_is_not_closed_right_after_many_settlements(
+    acknowledged: int, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would lose those that its queue has not answered yet; a few are always answered, and nobody waits for them."""
+    monkeypatch.setattr("unimsg_rabbitmq.session.SETTLED_WITHIN", 0.3)
+    broker = Broker()
+    made = receiver(broker, prefetch=100)
+    await made.open(5)
+    for _ in range(2 * acknowledged):
+        broker.newest.deliver()
+    deliveries = list(await made.receive())
+    while len(deliveries) < 2 * acknowledged:
+        deliveries += await made.receive()
+    await made.ack(deliveries[1 : 2 * acknowledged : 2])  # the oldest stays open: a frame for each
+    began = asyncio.get_running_loop().time()
+    await made.aclose()
+    took = asyncio.get_running_loop().time() - began
+    assert (took >= 0.2) is waits, f"closed after {took:.2f} s"
