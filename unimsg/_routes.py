@@ -149,14 +149,18 @@ class Routes:
         route = self._routes.get(channel)
         return route if route is not None else self._make(channel)
 
+    def locate(self, name: str) -> tuple[Broker, str]:
+        """The broker that carries the channel of this name, and its name there."""
+        settings = self._settings.channel(name)
+        return self._brokers.get(settings.broker or "default"), settings.name or self._settings.prefix + name
+
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes.values())
 
     def _make(self, channel: Channel[Any, Any]) -> Route:
         self._settings.check_channel_names([known.name for known in self._routes] + [channel.name])
         settings = self._settings.channel(channel.name)
-        broker = self._brokers.get(settings.broker or "default")
-        name = settings.name or self._settings.prefix + channel.name
+        broker, name = self.locate(channel.name)
         tables = settings.model_extra or {}
         if not tables.keys() <= OWN_KINDS:  # else no other client need be loaded to know them
             self._refuse_unknown_tables(channel, tables)

@@ -32,7 +32,8 @@ async def missing(
         except GoogleAPICallError as error:
             if errors.never_left(error) or errors.passing(error):
                 raise errors.connect_error(link.target, error) from error
-            found += [_missing(right, name, resource, f"no answer ({errors.why(error)})") for name in names]
+            why = "the emulator knows no permissions" if link.emulator else f"no answer ({errors.why(error)})"
+            found += [_missing(right, name, resource, why) for name in names]
             continue
         lacking = [name for name in names if name not in answer.permissions]
         unknown = UNTESTED if lacking and not await _exists(topology, resource, until) else None

@@ -1,0 +1,86 @@
+"""What a command shows: results on standard output, all else on standard error."""
+
+import base64
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from unimsg import Message
+
+
+def show(text: str) -> None:
+    """A line of the result. Flushed: whoever reads it through a pipe sees it now."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """One line."""
+    show(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def say(text: str) -> None:
+    """A line for whoever looks on."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def printable(text: str) -> str:
+    """Without what would move the cursor of a terminal, change its colours or begin a line: others wrote it."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def as_dict(message: Message[bytes]) -> dict[str, Any]:
+    """A message for JSON: its body as JSON if it is that, as text, or in Base64."""
+    return {
+        "id": message.id,
+        "type": message.type,
+        "kind": message.kind,
+        "source": message.source,
+        "time": message.time.isoformat(),
+        "key": message.key,
+        "headers": dict(message.headers),
+        "content_type": message.content_type,
+        "conversation_id": message.conversation_id,
+        "causation_id": message.causation_id,
+        **_body(message),
+    }
+
+
+def in_a_line(message: Message[bytes], most: int = 200) -> str:
+    """Body and key for people; a long body is cut."""
+    try:
+        text = message.body.decode()
+    except UnicodeDecodeError:
+        text = f"<{len(message.body)} bytes, {message.content_type or 'of no content type'}>"
+    text = printable(text)
+    text = text if len(text) <= most else f"{text[:most]}… ({len(message.body)} bytes)"
+    return f"[{printable(message.key)}] {text}" if message.key is not None else text
+
+
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Says that long work goes on, where somebody looks at a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+def _body(message: Message[bytes]) -> Mapping[str, Any]:
+    subtype = message.content_type.partition(";")[0].strip().lower().rpartition("/")[2]
+    try:
+        if subtype == "json" or subtype.endswith("+json"):
+            return {"body": json.loads(message.body, parse_constant=_no_number)}
+        return {"body": message.body.decode()}
+    except (ValueError, RecursionError):  # ValueError: no JSON, no UTF-8
+        return {"body_base64": base64.b64encode(message.body).decode()}
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
