@@ -81,6 +81,7 @@ def _rights(name: str, lacking: Sequence[Missing]) -> Iterator[Check]:
         if each.unknown is not None and each.what not in reasons.setdefault(each.unknown, []):
             reasons[each.unknown].append(each.what)
     for reason, rights in reasons.items():
-        yield Check(name, "unknown", f"cannot tell whether this user has {', '.join(rights)}: {reason}")
+        more = f" and {len(rights) - 1} more permissions" if len(rights) > 1 else ""
+        yield Check(name, "unknown", f"cannot tell whether this user has {rights[0]}{more}: {reason}")
     if not lacking:
         yield Check(name, "ok", "this user has all permissions that it needs")

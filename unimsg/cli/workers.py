@@ -50,6 +50,7 @@ class Supervisor:
         self._places = [_Place(number, Backoff(FIRST_WAIT, LONGEST_WAIT)) for number in range(1, count + 1)]
         self._reload = reload
         self._stopping = False
+        self._signals = 0
         self._code = 0
         self._woken, self._wake = os.pipe()
 
@@ -93,7 +94,8 @@ class Supervisor:
         place.process.join()
         code, place.process = place.process.exitcode or 0, None
         if self._stopping:
-            self._code = self._code or min(1, abs(code))
+            before_it_began = self._signals == 1 and code in (-signal.SIGTERM, -signal.SIGINT)
+            self._code = self._code or (0 if before_it_began else 128 - code if code < 0 else code)
         elif place.due is not None:
             return  # it was stopped to be started anew
         elif code == 0:
@@ -124,6 +126,7 @@ class Supervisor:
     def _stop(self, number: int) -> None:
         """A second one reaches the workers, too, and ends them at once."""
         self._stopping = True
+        self._signals += 1
         for place in self._places:
             if place.process is not None and place.process.pid is not None:
                 with contextlib.suppress(ProcessLookupError):
