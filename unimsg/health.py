@@ -76,7 +76,8 @@ def examine(
             full = blocking if overdue >= consumer.concurrency else failing
             full.append(f"{consumer.name}: {overdue} of {consumer.concurrency} handlers do not end at their timeout")
         failing += _of_messages(consumer)
-    counts = Counter(dict.fromkeys(DROPPED, 0), expired=sum(consumer.expired for consumer in consumers))
+    counts = Counter(dict.fromkeys(DROPPED, 0))
+    counts["expired"] = sum(consumer.expired for consumer in consumers)
     for inbox in inboxes:
         counts.update({f"{why}_replies": count for why, count in inbox.dropped.items()})
         if inbox.problem is not None and not draining:
