@@ -73,6 +73,6 @@ class Fake:
 async def test_the_history_ends_where_its_reading_began() -> None:
     topics = cast("Topics", Fake(Topic("placed", 2, 1, True)))  # stands in for one
     found = await history._stretches(topics, TOPIC, datetime.now(UTC))
-    assert found == {TopicPartition("placed", 1): history.Stretch(2, 5)}
+    assert found == {TopicPartition("placed", 1): history.Waiting(2, 5)}
     with pytest.raises(ChannelMissing):
         await history._stretches(cast("Topics", Fake(None)), TOPIC, datetime.now(UTC))

@@ -37,6 +37,7 @@ from unimsg.errors import (
     TopologyError,
     Unroutable,
 )
+from unimsg.mailbox import pages
 
 __all__ = ["MemoryAdapter", "MemoryBroker", "MemoryOperations", "MemoryOptions", "MemoryReceiver"]
 
@@ -197,12 +198,13 @@ class MemoryOperations(Operations):
         except KeyError:
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         try:
             line = MemoryBroker.current().lines(address)[0]
         except KeyError:
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
-        return line.waiting_wires()[:limit]
+        for page in pages(line.waiting_wires()[:limit]):
+            yield page
 
     async def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         broker = MemoryBroker.current()

@@ -17,10 +17,9 @@ from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Receiver, R
 from unimsg.backoff import Backoff
 from unimsg.keys import partition_of
 from unimsg.mailbox import Mailbox
-from unimsg_kafka.clients import stop_consumer
+from unimsg_kafka.clients import FETCHING, stop_consumer
 from unimsg_kafka.errors import problem
 from unimsg_kafka.options import KafkaOptions
-from unimsg_kafka.receiver import FETCHING
 from unimsg_kafka.topics import Topic, Topics
 from unimsg_kafka.wire import decode, inbox_of
 

@@ -1,6 +1,7 @@
 """What operators ask of Kafka. Nothing here joins a group, commits or creates."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from datetime import datetime
 
 from unimsg.adapter import Address, Difference, Kind, Operations, Wanted, Wire
@@ -30,8 +31,11 @@ class KafkaOperations(Operations):
             return None
         return await persist(lambda: self._backlog(address), "read the backlog of", address.name, timeout=timeout)
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-        return await persist(lambda: self._browse(address, limit), "browse", address.name, timeout=timeout)
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        places = await persist(lambda: waiting(self._topics, address), "browse", address.name, timeout=timeout)
+        async with aclosing(browse(self._topics, places, limit, address.name, timeout)) as pages:
+            async for page in pages:
+                yield page
 
     def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         return read(self._topics, topic, since, timeout)
@@ -52,9 +56,6 @@ class KafkaOperations(Operations):
 
     async def _backlog(self, address: Address) -> int:
         return sum(place.count for place in (await waiting(self._topics, address)).values())
-
-    async def _browse(self, address: Address, limit: int) -> list[Wire]:
-        return await browse(self._topics, await waiting(self._topics, address), limit)
 
 
 def options_of(wanted: Wanted) -> KafkaOptions:

@@ -27,7 +27,7 @@ from unimsg.mailbox import Mailbox
 from unimsg_kafka import positions
 from unimsg_kafka.assignment import Assignment, Partition
 from unimsg_kafka.caution import clear_what_is_empty, first_alone, is_careful, look, lose_patience
-from unimsg_kafka.clients import stop_consumer
+from unimsg_kafka.clients import FETCHING, stop_consumer
 from unimsg_kafka.deaths import Deaths
 from unimsg_kafka.derived import is_room
 from unimsg_kafka.errors import problem
@@ -39,8 +39,6 @@ _COMMIT_WITHIN = 5.0
 _WATCH_EVERY = 1.0
 _CLOSE_WITHIN = 5.0
 _NEVER_MS = 2**31 - 1
-FETCHING = {"fetch_max_wait_ms": 100, "fetch_max_bytes": 16 * 1024 * 1024}
-"""A partition that is resumed waits for the fetch under way: a short wait keeps that short."""
 
 
 class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc]  # the listener's base is untyped

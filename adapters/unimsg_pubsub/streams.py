@@ -74,6 +74,8 @@ class Stream:
         self._task: asyncio.Task[None] | None = None
         self.open = False
         """Whether messages come as soon as there is room for them."""
+        self.outdated = False
+        """Whether it is to be replaced, and what the next one brings is still to come."""
         self.since = monotonic()
         """Of the last change of `open`."""
         self.last_message: float | None = None
@@ -89,6 +91,11 @@ class Stream:
         """There may be more room."""
         if self._awaited():
             self._wake.set()
+
+    def renew(self) -> None:
+        """What this one brought is to count no more against what the service may have outstanding on it."""
+        self.outdated = True
+        self.look_again()
 
     async def end(self) -> None:
         """Half-closes, and waits until everything that came was handed to `on_messages`."""
@@ -155,10 +162,11 @@ class Stream:
         room, begun = self._room(), monotonic()
 
         def outgrown() -> bool:
-            return self._room().share >= GROWN * room.share
+            return self.outdated or self._room().share >= GROWN * room.share
 
         try:
             await call.write(self._first(room))
+            self.outdated = False
             self._set_open(True)
             await self._pause(REFUSED)
             while not (self._ending or outgrown() or self._is_worn_out(begun)):
