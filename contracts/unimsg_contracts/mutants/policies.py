@@ -22,6 +22,7 @@ from unimsg import (
     _replay,
     _routes,
     _xml,
+    context,
 )
 from unimsg._batches import BatchConsumer
 from unimsg._bodies import Bodies
@@ -58,6 +59,10 @@ def _instead(owner: Any, name: str, fault: Any, why: str) -> Callable[[], Abstra
 
 
 _again, _dead, _send = Copies.again, Copies.dead, Copy.send
+
+
+def _all_headers(_names: Sequence[str], wire: Wire, *_others: Wire) -> Mapping[str, str]:
+    return {name: value for name, value in wire.headers.items() if name in ("tenant", "step", "private")}
 
 
 def _same_attempt(copies: Copies, wire: Wire, delay: float, attempt: int, first_failed: str) -> Copy:
@@ -134,6 +139,8 @@ def _to_all(route: Route, source: Address) -> Publisher:
     return publisher_to(route, replace(source, subscription=None))
 
 
+propagates_nothing = _instead(context, "propagated", lambda *_: {}, "propagates nothing")
+propagates_all = _instead(context, "propagated", _all_headers, "propagates all")
 counts_no_attempts = _instead(Copies, "again", _same_attempt, "counts no attempts")
 retries_the_whole_topic = _instead(Copies, "again", _whole_topic, "retries the whole topic")
 waits_with_its_slot = _instead(Copy, "send", _never_done, "waits with its slot")

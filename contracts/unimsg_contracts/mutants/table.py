@@ -101,6 +101,8 @@ RECEIVING = (
     Mutant(
         test_reconnection.test_a_restarted_broker_loses_nothing_confirmed, receiving.NeverReconnects, brokers=RABBITMQ
     ),
+    Mutant(test_services.test_headers_go_on_with_what_is_sent_because_of_a_message, patch=policies.propagates_nothing),
+    Mutant(test_services.test_headers_go_on_with_what_is_sent_because_of_a_message, patch=policies.propagates_all),
     Mutant(test_bus.test_a_handler_gets_foreign_messages, receiving.DropsForeignHeaders),
     Mutant(test_services.test_a_failed_message_is_handled_again, patch=policies.acknowledges_without_a_copy),
     Mutant(test_services.test_shutdown_ends_what_runs_and_gives_back_the_rest, receiving.ReleaseAcks),
