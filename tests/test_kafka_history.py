@@ -7,12 +7,11 @@ from typing import Any, cast
 import pytest
 from aiokafka import TopicPartition  # type: ignore[import-untyped]  # aiokafka has no py.typed
 from unimsg_kafka import history
-from unimsg_kafka.keeping import MAX_HISTORY, forgets, refuse_too_long, with_history
+from unimsg_kafka.keeping import forgets, with_history
 from unimsg_kafka.options import KafkaOptions
 from unimsg_kafka.topics import Topic, Topics
 
-from unimsg.adapter import Address, ChannelMissing, Kind, Wanted
-from unimsg.errors import CapabilityError
+from unimsg.adapter import Address, ChannelMissing, Kind
 
 TOPIC = Address("placed", Kind.TOPIC)
 DAY = timedelta(days=1)
@@ -41,12 +40,6 @@ def test_a_topic_is_made_to_keep_its_history_and_never_less_than_kafka_does() ->
 def test_a_topic_that_forgets_too_soon_is_told(changed: Mapping[str, str], what: list[str]) -> None:
     real = {"retention.ms": "604800000", "retention.bytes": "-1", "cleanup.policy": "delete", **changed}
     assert [each.what for each in forgets("placed", real, DAY)] == what
-
-
-def test_more_than_can_be_promised_is_refused() -> None:
-    refuse_too_long(TOPIC, Wanted(history=MAX_HISTORY))
-    with pytest.raises(CapabilityError, match="placed"):
-        refuse_too_long(TOPIC, Wanted(history=MAX_HISTORY + DAY))
 
 
 class Fake:

@@ -29,7 +29,6 @@ from unimsg.adapter import (
     Wire,
 )
 from unimsg.errors import (
-    CapabilityError,
     ConfigurationError,
     MessageTooLarge,
     PublishError,
@@ -84,7 +83,6 @@ class MemoryAdapter(Adapter):
         if address.kind is Kind.INBOX:
             return
         _refuse_two_kinds(broker, address)
-        self._refuse_history(address, wanted)
         if address.kind is Kind.TOPIC and wanted.history is not None:
             history = broker.histories.setdefault(address.channel, History())
             history.length = max(history.length, wanted.history)
@@ -171,11 +169,6 @@ class MemoryAdapter(Adapter):
             asyncio.get_running_loop().call_later(delay, history.put, wire)
         elif history is not None:
             history.put(wire)
-
-    def _refuse_history(self, address: Address, wanted: Wanted) -> None:
-        most = self.capabilities.max_history
-        if wanted.history is not None and (most is None or wanted.history > most):
-            raise CapabilityError(f"memory: {address.name}: a history of {wanted.history}, at most {most} is kept")
 
 
 class MemoryOperations(Operations):

@@ -27,7 +27,7 @@ from unimsg_kafka.clients import Clients, Server, close_client
 from unimsg_kafka.derived import compared_with, dead_letters_of, is_dead_letters, made_with, origin
 from unimsg_kafka.errors import UNREACHABLE, describe, never_left, problem
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
-from unimsg_kafka.keeping import MAX_HISTORY, refuse_too_long, with_history
+from unimsg_kafka.keeping import MAX_HISTORY, with_history
 from unimsg_kafka.operations import KafkaOperations, options_of
 from unimsg_kafka.options import DEFAULT_DELIVERY_LIMIT, DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
 from unimsg_kafka.publisher import Publisher
@@ -93,7 +93,6 @@ class KafkaAdapter(Adapter):
         self._connection.watch(self._dead_letters)
 
     async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
-        refuse_too_long(address, wanted)
         options = options_of(wanted)
         self._remember(address, options)
         if address.kind is not Kind.INBOX:

@@ -9,7 +9,6 @@ from unimsg_kafka import positions
 from unimsg_kafka.browsing import browse, waiting
 from unimsg_kafka.derived import compared_with, is_dead_letters, origin
 from unimsg_kafka.history import read
-from unimsg_kafka.keeping import refuse_too_long
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaOptions
 from unimsg_kafka.topics import Topics, persist, wanted_partitions
 
@@ -21,7 +20,6 @@ class KafkaOperations(Operations):
         self._remember = remember
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        refuse_too_long(address, wanted)
         if address.kind is Kind.INBOX:
             return []
         return await persist(lambda: self._inspect(address, wanted), "inspect", address.name, timeout=timeout)

@@ -11,7 +11,7 @@ from unimsg.adapter import Address, ChannelMissing, Delivery, Difference, Kind, 
 from unimsg.errors import ConnectError, PermissionDenied, UnimsgError
 from unimsg.mailbox import PAGE, PAGE_BYTES, pages
 from unimsg_pubsub import derived
-from unimsg_pubsub.history import refuse_too_long, unfinished
+from unimsg_pubsub.history import unfinished
 from unimsg_pubsub.link import Link
 from unimsg_pubsub.receiver import PubSubReceiver
 from unimsg_pubsub.replay import read
@@ -30,7 +30,6 @@ class PubSubOperations(Operations):
         self._ack_deadline = ack_deadline
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        refuse_too_long(address, wanted)
         if address.kind is Kind.INBOX:
             return []
         until = monotonic() + timeout

@@ -138,13 +138,6 @@ class AcceptsDifferences(Broken):
             await super().ensure(address, wanted, timeout=timeout)
 
 
-class DropsHistory(Broken):
-    """Ignores a need that it cannot meet."""
-
-    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
-        await super().ensure(address, replace(wanted, history=None), timeout=timeout)
-
-
 class ReceiverCreates(Broken):
     """Makes the channel that it is asked to receive from."""
 

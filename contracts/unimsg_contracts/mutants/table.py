@@ -129,7 +129,6 @@ OPERATING = (
     Mutant(test_topology.test_inspecting_agrees_with_ensure, operating.SeesDifferences),
     Mutant(test_topology.test_order_never_changes, operating.AcceptsDifferences),
     Mutant(test_topology.test_partitions_never_change, operating.AcceptsDifferences),
-    Mutant(test_topology.test_history_beyond_the_broker_is_refused, operating.DropsHistory),
     Mutant(test_topology.test_a_misspelt_option_is_refused, operating.AcceptsAnyOption),
     Mutant(test_topology.test_receiving_from_nothing_is_an_error, operating.ReceiverCreates),
     Mutant(test_topology.test_what_is_forbidden_is_told, operating.HidesPermissions, brokers=RABBITMQ),
@@ -158,9 +157,7 @@ POLICIES = (
     Mutant(test_replay.test_a_start_in_the_past_meets_the_present, operating.ForgetsTheStart),
     Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_to_all_subscriptions),
     Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_as_any_message),
-    Mutant(
-        test_replay.test_a_history_beyond_the_broker_is_refused, operating.DropsHistory, policies.promises_any_history
-    ),
+    Mutant(test_replay.test_a_history_beyond_the_broker_is_refused, patch=policies.promises_any_history),
     Mutant(test_retry.test_attempts_are_counted_and_wait, patch=policies.counts_no_attempts),
     Mutant(test_retry.test_attempts_are_counted_and_wait, sending.IgnoresDelays),
     Mutant(test_retry.test_attempts_are_counted_and_wait, patch=policies.acknowledges_without_a_copy),
