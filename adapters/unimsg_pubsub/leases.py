@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from unimsg.adapter import Delivery, Wire
 from unimsg.mailbox import MAX_BYTES
-from unimsg_pubsub.log import Surprises, log
+from unimsg.surprises import Surprises
+from unimsg_pubsub.log import log
 from unimsg_pubsub.settlements import Settlements
 
 
@@ -47,7 +48,7 @@ class Leases:
         self._bytes = 0
         self._aside = 0
         self._task: asyncio.Task[None] | None = None
-        self.surprises = Surprises("leases could not be extended")
+        self.surprises = Surprises(log)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep())
@@ -97,7 +98,7 @@ class Leases:
                 await self._extend(within=step)
                 self.surprises.over()
             except Exception as error:  # noqa: BLE001  # without this task every lease would be lost, silently
-                self.surprises.tell(error)
+                self.surprises.tell("pubsub: leases could not be extended", error)
 
     async def _extend(self, *, within: float) -> None:
         held = self.held()

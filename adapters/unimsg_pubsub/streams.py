@@ -12,10 +12,11 @@ from google.api_core.exceptions import GoogleAPICallError, from_grpc_error
 from google.pubsub_v1 import types
 
 from unimsg.backoff import Backoff
+from unimsg.surprises import Surprises
 from unimsg_pubsub import errors
 from unimsg_pubsub.leases import Room
 from unimsg_pubsub.link import Link, this_task_is_cancelled
-from unimsg_pubsub.log import Surprises, log
+from unimsg_pubsub.log import log
 
 REFUSED = 1.0
 """Seconds within which a stream that is not wanted ends; one that lasts longer works."""
@@ -69,7 +70,7 @@ class Stream:
         self._wake = asyncio.Event()
         self._awaited: Callable[[], bool] = _nothing
         self._backoff = Backoff(most=5.0)
-        self._surprises = Surprises("its stream failed")
+        self._surprises = Surprises(log)
         self._ended_by: str | None = None
         self._task: asyncio.Task[None] | None = None
         self.open = False
@@ -116,7 +117,7 @@ class Stream:
             try:
                 wanted = await self._another()
             except Exception as error:  # noqa: BLE001  # a task that ended would be a receiver silently dead
-                self._surprises.tell(error)
+                self._surprises.tell("pubsub: its stream failed", error)
             finally:
                 self._set_open(False)
             await self._pause(self._backoff.next())
