@@ -175,7 +175,8 @@ class Wanted:
     start: datetime | None = None
     """Where a subscription that does not exist yet begins; None: with what is sent after `ensure` returned."""
     history: timedelta | None = None
-    """How far back the topic must be replayable."""
+    """How far back the topic must be replayable; never beyond `Capabilities.max_history`, and None where that is: the
+    core refuses the rest."""
     delays: tuple[float, ...] = ()
     """Seconds that `send(delay=)` to this address will be called with; none beyond `Capabilities.max_delay`."""
     temporary: bool = False

@@ -74,9 +74,14 @@ class Operations(ABC):
         """
 
     @abstractmethod
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-        """What waits in this queue or subscription, `limit` at most, the oldest first as far as the broker has an
-        order. It consumes nothing, and counts as no delivery that matters. What a receiver holds may be left out.
+    def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        """What waits in this queue or subscription, `limit` at most, in pages, the oldest first as far as the broker
+        has an order. It consumes nothing, and counts as no delivery that matters. What a receiver holds may be left
+        out; what was shown may be kept from receivers until it was read to its end or closed, and is there for them
+        then.
+
+        A page is not empty, has 1,000 messages at most, and of bodies 16 MiB, but for one that is larger by itself. Of
+        earlier pages nothing but what it takes to give them back stays in memory. `timeout`: seconds for each page.
 
         Raises:
             ChannelMissing: it does not exist.

@@ -1,13 +1,15 @@
 """`unimsg dead`: looking at dead letters, putting them back, and throwing them away."""
 
 import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Annotated
 
 import typer
 
 from unimsg import DeadLetter, Settings, connect
 from unimsg.cli.ending import FAILED, guarded, until_done
-from unimsg.cli.graves import Filter, fitting, grave, letter_as_dict, letter_in_a_line, why
+from unimsg.cli.graves import Filter, fitting, graveyard, letter_as_dict, letter_in_a_line, why
 from unimsg.cli.options import Json, Name, Url, for_operators
 from unimsg.cli.output import printable, progress, say, show, show_json
 from unimsg.errors import ConfigurationError
@@ -17,6 +19,7 @@ Where = Annotated[
     typer.Option("--where", metavar="FIELD=VALUE", help="Only such letters: error_type=TimeoutError, key=order-*."),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="So many at most.")]
+SHOWN = 1000
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
 app = typer.Typer(
@@ -26,12 +29,20 @@ app = typer.Typer(
 
 @app.command("list")
 @guarded
-def list_command(name: Name, where: Where = None, limit: Limit = None, url: Url = None, as_json: Json = False) -> None:
+def list_command(
+    name: Name,
+    where: Where = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many at most.")] = SHOWN,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
     """Shows dead letters, one a line, the oldest first as far as the broker has an order."""
-    letters = until_done(found(for_operators(url), name, fitting(where), limit))
-    for letter in letters:
+    letters = until_done(found(for_operators(url), name, fitting(where), limit + 1))
+    for letter in letters[:limit]:
         _show(letter, as_json=as_json)
-    if not letters:
+    if len(letters) > limit:
+        say(f"{name} has more: --limit shows them")
+    elif not letters:
         say(f"{name} has no such dead letters" if where else f"{name} has no dead letters")
 
 
@@ -44,12 +55,11 @@ def show_command(
     as_json: Json = False,
 ) -> None:
     """Shows one dead letter with all that is known of it, its headers and its body."""
-    letters = until_done(found(for_operators(url), name, lambda letter: letter.message.id == id, None))
+    letters = until_done(found(for_operators(url), name, lambda letter: letter.message.id == id, 1))
     if not letters:
         say(f"unimsg: {name} has no dead letter {printable(id)}")
         raise typer.Exit(FAILED)
-    for letter in letters:
-        show_json(letter_as_dict(letter)) if as_json else _show_all(letter)
+    show_json(letter_as_dict(letters[0])) if as_json else _show_all(letters[0])
 
 
 @app.command("redrive")
@@ -68,10 +78,9 @@ def redrive_command(
     """
     settings, wanted = for_operators(url), fitting(where)
     if dry_run:
-        _would(until_done(found(settings, name, wanted, limit)), "put back", as_json=as_json)
+        _would("redrive", until_done(ids_of(settings, name, wanted, limit)), as_json=as_json)
         return
-    with progress(f"putting back dead letters of {name}"):
-        count = until_done(redrive(settings, name, wanted, limit, rate))
+    count = until_done(redrive(settings, name, wanted, limit, rate))
     show_json({"redriven": count}) if as_json else show(f"{_letters(count)} put back")
 
 
@@ -87,46 +96,57 @@ def drop_command(
     as_json: Json = False,
 ) -> None:
     """Removes dead letters for good, after asking: exactly those that were there when it asked."""
-    settings, wanted = for_operators(url), fitting(where)
-    letters = until_done(found(settings, name, wanted, limit))
+    settings = for_operators(url)
+    ids = until_done(ids_of(settings, name, fitting(where), limit))
     if dry_run:
-        _would(letters, "drop", as_json=as_json)
+        _would("drop", ids, as_json=as_json)
         return
-    if letters and not yes:
+    if ids and not yes:
         if not sys.stdin.isatty():
-            raise ConfigurationError(f"{_letters(len(letters))} would be dropped for good: say --yes")
-        typer.confirm(f"drop {_letters(len(letters))} of {name} for good?", abort=True, err=True)
-    ids = {letter.message.id for letter in letters}
-    with progress(f"dropping dead letters of {name}"):
-        count = until_done(drop(settings, name, lambda letter: letter.message.id in ids)) if ids else 0
+            raise ConfigurationError(f"{_letters(len(ids))} would be dropped for good: say --yes")
+        typer.confirm(f"drop {_letters(len(ids))} of {name} for good?", abort=True, err=True)
+    known = set(ids)
+    count = until_done(drop(settings, name, lambda letter: letter.message.id in known)) if ids else 0
     show_json({"dropped": count}) if as_json else show(f"{_letters(count)} dropped")
 
 
-async def found(settings: Settings, name: str, wanted: Filter, limit: int | None) -> list[DeadLetter]:
+async def found(settings: Settings, name: str, wanted: Filter, limit: int) -> list[DeadLetter]:
     """The dead letters that are wanted, `limit` at most."""
-    async with connect(settings=settings) as bus:
-        channel, subscription = await grave(bus, name)
-        letters: list[DeadLetter] = []
-        async for letter in bus.dead_letters(channel, subscription):
+    return [letter async for letter in _matching(settings, name, wanted, limit)]
+
+
+async def ids_of(settings: Settings, name: str, wanted: Filter, limit: int | None) -> list[str]:
+    """The ids of all of them: there may be more letters than memory."""
+    return [letter.message.id async for letter in _matching(settings, name, wanted, limit)]
+
+
+async def _matching(
+    settings: Settings, name: str, wanted: Filter, limit: int | None
+) -> AsyncGenerator[DeadLetter, None]:
+    async with connect(settings=settings) as bus, aclosing((await graveyard(bus, name)).all()) as letters:
+        count = 0
+        async for letter in letters:
             if wanted(letter):
-                letters.append(letter)
-            if len(letters) == limit:
-                break
-        return letters
+                yield letter
+                count += 1
+            if count == limit:
+                return
 
 
 async def redrive(settings: Settings, name: str, wanted: Filter, limit: int | None, rate: float | None) -> int:
     """Puts them back; how many."""
     async with connect(settings=settings) as bus:
-        channel, subscription = await grave(bus, name)
-        return await bus.redrive(channel, subscription, where=wanted, limit=limit, rate=rate)
+        graves = await graveyard(bus, name)
+        with progress(lambda: f"{_letters(graves.moved)} of {name} put back"):
+            return await graves.redrive(wanted, limit, rate)
 
 
 async def drop(settings: Settings, name: str, wanted: Filter) -> int:
     """Removes them; how many."""
     async with connect(settings=settings) as bus:
-        channel, subscription = await grave(bus, name)
-        return await bus.drop_dead_letters(channel, subscription, where=wanted)
+        graves = await graveyard(bus, name)
+        with progress(lambda: f"{_letters(graves.moved)} of {name} dropped"):
+            return await graves.drop(wanted, None)
 
 
 def _show(letter: DeadLetter, *, as_json: bool) -> None:
@@ -164,10 +184,11 @@ def _body(body: bytes) -> str:
         return f"<{len(body)} bytes: --json shows them in Base64>"
 
 
-def _would(letters: list[DeadLetter], what: str, *, as_json: bool) -> None:
-    for letter in letters:
-        _show(letter, as_json=as_json)
-    say(f"would {what} {_letters(len(letters))}")
+def _would(what: str, ids: Sequence[str], *, as_json: bool) -> None:
+    """The ids on standard output, so that others can read them."""
+    for id in ids:
+        show_json({"id": id}) if as_json else show(printable(id))
+    say(f"would {what} {_letters(len(ids))}")
 
 
 def _letters(count: int) -> str:

@@ -5,9 +5,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from unimsg import Bus, DeadLetter
+from unimsg._graveyard import Graveyard
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Kind
-from unimsg.channel import Channel
 from unimsg.cli.channels import existing, split
 from unimsg.cli.output import as_dict, in_a_line, printable
 from unimsg.errors import ConfigurationError
@@ -29,14 +29,16 @@ FIELDS: Mapping[str, Callable[[DeadLetter], str]] = {
 Filter = Callable[[DeadLetter], bool]
 
 
-async def grave(bus: Bus, name: str) -> tuple[Channel[bytes, Any], str | None]:
-    """The queue, or the topic and its subscription, whose dead letters `name` means.
+async def graveyard(bus: Bus, name: str) -> Graveyard:
+    """The dead letters of a queue, or of a TOPIC/SUBSCRIPTION.
 
     Raises:
+        ConfigurationError: a topic without subscription.
         TopologyError: it does not exist.
     """
     channel, subscription = split(name)
-    return await existing(bus, channel, Kind.QUEUE if subscription is None else Kind.TOPIC), subscription
+    found = await existing(bus, channel, Kind.QUEUE if subscription is None else Kind.TOPIC)
+    return Graveyard(bus._route(found), subscription)
 
 
 def fitting(conditions: Sequence[str] | None) -> Filter:

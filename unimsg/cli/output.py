@@ -3,7 +3,7 @@
 import base64
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,14 +61,22 @@ def in_a_line(message: Message[bytes], most: int = 200) -> str:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[None]:
-    """Says that long work goes on, where somebody looks at a terminal."""
+def progress(text: Callable[[], str]) -> Iterator[None]:
+    """Says how far long work is, where somebody looks at a terminal."""
     if not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
+    from rich.live import Live
+    from rich.spinner import Spinner
 
-    with Console(stderr=True).status(what):
+    spinner = Spinner("dots")
+
+    def look() -> Spinner:
+        spinner.update(text=text())
+        return spinner
+
+    with Live(get_renderable=look, console=Console(stderr=True), transient=True, refresh_per_second=5):
         yield
 
 

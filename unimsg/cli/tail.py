@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Annotated
 
 import typer
@@ -14,7 +14,7 @@ from unimsg._routes import OPEN_TIMEOUT, Route
 from unimsg.adapter import ChannelMissing, Kind, Receiver, ReceiverClosed, Wanted, Wire
 from unimsg.cli.channels import existing, split
 from unimsg.cli.ending import Stopped, until_done
-from unimsg.cli.graves import grave, letter_as_dict, letter_in_a_line
+from unimsg.cli.graves import graveyard, letter_as_dict, letter_in_a_line
 from unimsg.cli.options import Json, Name, Url, for_operators
 from unimsg.cli.output import as_dict, in_a_line, printable, say, show, show_json
 from unimsg.errors import ConfigurationError, TopologyError, UnimsgError
@@ -122,17 +122,18 @@ async def _subscription(route: Route) -> AsyncIterator[Receiver]:
 
 
 async def _watch_dead(bus: Bus, name: str, emit: Emit) -> None:
-    channel, subscription = await grave(bus, name)
+    graves = await graveyard(bus, name)
     clock = asyncio.get_running_loop().time
     seen: set[tuple[str, str]] = set()
     said = False
     while True:
         began, found = clock(), set[tuple[str, str]]()
-        async for letter in bus.dead_letters(channel, subscription):
-            one = (letter.message.id, letter.last_failed.isoformat())
-            found.add(one)
-            if one not in seen and not emit(letter):
-                return
+        async with aclosing(graves.all()) as letters:
+            async for letter in letters:
+                one = (letter.message.id, letter.last_failed.isoformat())
+                found.add(one)
+                if one not in seen and not emit(letter):
+                    return
         seen = found  # what was redriven or dropped meanwhile is forgotten
         if not said:
             say(f"watching the dead letters of {name}; end it with Ctrl-C")
