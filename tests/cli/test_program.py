@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from unimsg.cli.ending import Stopped, guarded, until_done
 from unimsg.cli.output import printable
 from unimsg.cli.program import app
-from unimsg.errors import ConnectError, DecodeError, TopologyError, UnimsgError
+from unimsg.errors import ConnectError, DecodeError, EncodeError, TopologyError, UnimsgError
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -92,7 +92,8 @@ def test_with_debug_the_traceback_is_shown_and_no_password() -> None:
     ("error", "code"),
     [
         (TopologyError("x"), 2),
-        (DecodeError("x"), 2),
+        (EncodeError("x"), 2),
+        (DecodeError("x"), 1),
         (ConnectError("x", reason="timeout"), 1),
         (UnimsgError("x"), 1),
         (ExceptionGroup("several", [UnimsgError("x"), UnimsgError("y")]), 1),

@@ -11,9 +11,10 @@ from shop import write
 from waiting import until
 
 import unimsg
-from unimsg import Context, Queue, Service, Settings, Topic
-from unimsg.cli.send import Order, send
-from unimsg.errors import ConfigurationError, DecodeError, EncodeError, TopologyError
+from unimsg import Context, Queue, Reject, Retry, Service, Settings, Topic
+from unimsg.cli.output import body_as_dict
+from unimsg.cli.send import Order, ask, send
+from unimsg.errors import ConfigurationError, EncodeError, RemoteError, RequestTimeout, TopologyError
 
 SETTINGS = Settings(url="memory://", topology="off")
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -76,7 +77,7 @@ async def test_an_ordered_channel_wants_a_key() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"hello\n", b"{", b"\xff", b"[" * 100_000])
 async def test_what_is_no_json_is_refused(body: bytes) -> None:
-    with pytest.raises(DecodeError, match="--content-type"):
+    with pytest.raises(EncodeError, match="--content-type"):
         await send(SETTINGS, Order("orders.place", body))
 
 
@@ -98,7 +99,7 @@ async def test_an_application_checks_the_body(elsewhere: Path, monkeypatch: pyte
     app = write(elsewhere, name="checking")
     got = Got()
     async with handling(got):
-        with pytest.raises(DecodeError, match="does not fit"):
+        with pytest.raises(EncodeError, match="does not fit"):
             await send(SETTINGS, Order("orders.place", json.dumps({"n": "many"}).encode(), apps=[app]))
         await send(SETTINGS, Order("orders.place", b'{"n": 2}', apps=[app]))
         await until(lambda: got, "the message")
@@ -108,3 +109,37 @@ async def test_an_application_checks_the_body(elsewhere: Path, monkeypatch: pyte
             await send(SETTINGS, Order("orders.place", b"{}", apps=[app], is_topic=True))
     assert [body for body, *_ in got] == [{"n": 2}]
     sys.modules.pop("checking")
+
+
+# -- requests
+
+
+async def test_a_request_shows_the_reply_or_why_there_is_none(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(elsewhere)
+    text = 'import unimsg\ndouble = unimsg.Queue("orders.double", int, replies=dict[str, int])\n'
+    app = write(elsewhere, f'{text}service = unimsg.Service("shop")', name="asking")
+    service = Service("shop", retry=Retry())
+    double = Queue("orders.double", int, replies=dict[str, int])
+
+    @service.handler(double)
+    async def handle(body: int) -> dict[str, int]:
+        if body < 0:
+            raise Reject("too small", code="negative")
+        return {"twice": 2 * body}
+
+    async with unimsg.connect(service, url="memory://"):
+        for apps in ([], [app]):
+            data, content_type = await ask(SETTINGS, Order("orders.double", b"21", apps=apps))
+            assert json.loads(data) == {"twice": 42}
+            with pytest.raises(RemoteError, match="negative: too small"):
+                await ask(SETTINGS, Order("orders.double", b"-1", apps=apps))
+        assert body_as_dict(data, content_type) == {"body": {"twice": 42}}
+        with pytest.raises(ConfigurationError, match="--id"):
+            await ask(SETTINGS, Order("orders.double", b"1", id="4711"))
+    got = Got()
+    async with handling(got):
+        with pytest.raises(RequestTimeout):
+            await ask(SETTINGS, Order("orders.keyed", b"1", key="k", timeout=0.3))
+        with pytest.raises(ConfigurationError, match="is a topic"):
+            await ask(SETTINGS, Order("orders.placed", b'"x"', is_topic=True))
+    sys.modules.pop("asking")

@@ -73,9 +73,8 @@ async def existing(
         options.append(broker.adapter.options_type.model_validate({"partitions": found.partitions}))
     body = bytes if type is None else message(type)(_Body)
     make: Any = Queue if kind is Kind.QUEUE else Topic  # both take the same; neither is a type that the other has
-    channel: Channel[bytes, Any] = make(
-        name, body, ordered=found.ordered, codec=AsItIs(content_type or AsItIs().content_type), options=options
-    )
+    codec = AsItIs(content_type) if content_type else AsItIs()
+    channel: Channel[bytes, Any] = make(name, body, ordered=found.ordered, codec=codec, replies=bytes, options=options)
     return channel
 
 

@@ -11,7 +11,7 @@ from unimsg import DeadLetter, Settings, connect
 from unimsg.cli.ending import FAILED, guarded, until_done
 from unimsg.cli.graves import Filter, fitting, graveyard, letter_as_dict, letter_in_a_line, why
 from unimsg.cli.options import Json, Name, Url, for_operators
-from unimsg.cli.output import printable, progress, say, show, show_json
+from unimsg.cli.output import body_as_text, printable, progress, say, show, show_json
 from unimsg.errors import ConfigurationError
 
 Where = Annotated[
@@ -173,15 +173,7 @@ def _show_all(letter: DeadLetter) -> None:
         if text:
             show(f"{what:13} {printable(text)}")
     show("")
-    show(_body(message.body))
-
-
-def _body(body: bytes) -> str:
-    """As text, its line ends kept; for other bytes there is `--json`."""
-    try:
-        return "\n".join(printable(line) for line in body.decode().splitlines())
-    except UnicodeDecodeError:
-        return f"<{len(body)} bytes: --json shows them in Base64>"
+    show(body_as_text(message.body))
 
 
 def _would(what: str, ids: Sequence[str], *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import typer
 
 from unimsg.cli.output import say
-from unimsg.errors import ConfigurationError, DecodeError, EncodeError, UnimsgError
+from unimsg.errors import ConfigurationError, EncodeError, UnimsgError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -78,7 +78,7 @@ def _first(group: ExceptionGroup[UnimsgError]) -> UnimsgError:
 
 def code_of(error: UnimsgError) -> int:
     """The exit code of a command that ended so."""
-    return USAGE if isinstance(error, ConfigurationError | EncodeError | DecodeError) else FAILED
+    return USAGE if isinstance(error, ConfigurationError | EncodeError) else FAILED
 
 
 def until_done(work: Coroutine[Any, Any, Result]) -> Result:

@@ -45,7 +45,7 @@ def as_dict(message: Message[bytes]) -> dict[str, Any]:
         "content_type": message.content_type,
         "conversation_id": message.conversation_id,
         "causation_id": message.causation_id,
-        **_body(message),
+        **body_as_dict(message.body, message.content_type),
     }
 
 
@@ -80,14 +80,26 @@ def progress(text: Callable[[], str]) -> Iterator[None]:
         yield
 
 
-def _body(message: Message[bytes]) -> Mapping[str, Any]:
-    subtype = message.content_type.partition(";")[0].strip().lower().rpartition("/")[2]
+def body_as_text(body: bytes) -> str:
+    """For people, its line ends kept."""
     try:
-        if subtype == "json" or subtype.endswith("+json"):
-            return {"body": json.loads(message.body, parse_constant=_no_number)}
-        return {"body": message.body.decode()}
-    except (ValueError, RecursionError):  # ValueError: no JSON, no UTF-8
-        return {"body_base64": base64.b64encode(message.body).decode()}
+        return "\n".join(printable(line) for line in body.decode().splitlines())
+    except UnicodeDecodeError:
+        return f"<{len(body)} bytes: --json shows them in Base64>"
+
+
+def body_as_dict(body: bytes, content_type: str) -> Mapping[str, Any]:
+    """`body` as JSON if it is that, or as text; of what is neither `body_base64`."""
+    subtype = content_type.partition(";")[0].strip().lower().rpartition("/")[2]
+    if subtype == "json" or subtype.endswith("+json"):
+        try:
+            return {"body": json.loads(body, parse_constant=_no_number)}
+        except (ValueError, RecursionError):
+            pass  # it is said to be JSON, and is not
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"body_base64": base64.b64encode(body).decode()}
 
 
 def _no_number(text: str) -> None:

@@ -11,7 +11,7 @@ import typer
 from unimsg import Bus, DeadLetter, Message, Settings, connect
 from unimsg._message import read_message
 from unimsg._routes import OPEN_TIMEOUT, Route
-from unimsg.adapter import ChannelMissing, Kind, Receiver, ReceiverClosed, Wanted, Wire
+from unimsg.adapter import Adapter, Address, ChannelMissing, Kind, Receiver, ReceiverClosed, Wanted, Wire
 from unimsg.cli.channels import existing, split
 from unimsg.cli.ending import Stopped, until_done
 from unimsg.cli.graves import graveyard, letter_as_dict, letter_in_a_line
@@ -87,8 +87,9 @@ async def _watch_topic(bus: Bus, name: str, emit: Emit) -> None:
                 "dead letters with --dead"
             ) from error
         raise
-    async with _subscription(route) as receiver:
-        say(f"watching {channel}; end it with Ctrl-C")
+    own = f"tail-{secrets.token_hex(6)}"
+    async with _subscription(route, own) as receiver:
+        say(f"watching {channel} through its subscription {own}; end it with Ctrl-C")
         wanted = True
         while wanted:
             try:
@@ -103,10 +104,9 @@ async def _watch_topic(bus: Bus, name: str, emit: Emit) -> None:
 
 
 @asynccontextmanager
-async def _subscription(route: Route) -> AsyncIterator[Receiver]:
+async def _subscription(route: Route, name: str) -> AsyncIterator[Receiver]:
     """One of our own, for as long as the block runs."""
-    adapter = route.broker.adapter
-    address = route.subscription(f"tail-{secrets.token_hex(6)}")
+    adapter, address = route.broker.adapter, route.subscription(name)
     try:
         await adapter.ensure(address, TEMPORARY, timeout=OPEN_TIMEOUT)
         receiver = await adapter.receiver(address, prefetch=HELD, timeout=OPEN_TIMEOUT)
@@ -115,10 +115,14 @@ async def _subscription(route: Route) -> AsyncIterator[Receiver]:
         finally:
             await receiver.aclose()
     finally:
-        try:
-            await adapter.operations().delete(address, TEMPORARY, timeout=DELETE_TIMEOUT)
-        except UnimsgError as error:
-            say(f"unimsg: the temporary subscription {address.name} is left, and expires by itself: {error}")
+        await _remove(adapter, address)
+
+
+async def _remove(adapter: Adapter, address: Address) -> None:
+    try:
+        await adapter.operations().delete(address, TEMPORARY, timeout=DELETE_TIMEOUT)
+    except UnimsgError as error:
+        say(f"unimsg: the temporary subscription {address.name} is left, and expires by itself: {error}")
 
 
 async def _watch_dead(bus: Bus, name: str, emit: Emit) -> None:

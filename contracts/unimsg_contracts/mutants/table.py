@@ -5,6 +5,7 @@ from unimsg_contracts.cases import (
     test_batches,
     test_bus,
     test_codecs,
+    test_command_line,
     test_dead_letters,
     test_distribution,
     test_duplicates,
@@ -29,7 +30,7 @@ from unimsg_contracts.cases import (
     test_settlement,
     test_topology,
 )
-from unimsg_contracts.mutants import memory, operating, policies, receiving, sending
+from unimsg_contracts.mutants import commands, memory, operating, policies, receiving, sending
 from unimsg_contracts.mutants.broken import around
 from unimsg_contracts.mutants.members import SettlesNothingAfterStop, in_members
 from unimsg_contracts.mutants.planted import Mutant
@@ -198,6 +199,8 @@ POLICIES = (
     Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, patch=policies.holds_what_is_not_wanted),
     Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, patch=policies.removes_what_is_not_wanted),
     Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, operating.ShowsOnePage),
+    Mutant(test_dead_letters.test_dropping_removes_what_is_chosen, patch=policies.drops_everything),
+    Mutant(test_dead_letters.test_dropping_removes_what_is_chosen, patch=policies.drops_nothing),
     Mutant(test_dead_letters.test_redrive_reaches_one_subscription, patch=policies.redrives_to_all_subscriptions),
     Mutant(test_dead_letters.test_an_interrupted_redrive_loses_nothing, patch=policies.removes_before_it_puts_back),
     Mutant(test_dead_letters.test_a_dead_letter_that_cannot_be_stored_is_held, patch=policies.swallows_refused_copies),
@@ -252,7 +255,19 @@ PROCESSES = (
     Mutant(test_long_keys.test_a_key_with_more_messages_than_prefetch, patch=policies.forgets_keys),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY, *POLICIES, *PROCESSES)
+COMMANDS = tuple(
+    Mutant(case, patch=in_members(fault), brokers=RABBITMQ, patience=10.0)
+    for case, fault in (
+        (test_command_line.test_tail_takes_nothing_and_leaves_nothing, commands.leaves_its_subscription),
+        (test_command_line.test_tail_never_reads_from_a_queue, commands.watches_queues),
+        (test_command_line.test_send_reaches_what_it_names, commands.makes_what_is_missing),
+        (test_command_line.test_dead_letters_by_command, commands.means_them_all),
+        (test_command_line.test_the_doctor_tells_well_from_ill, commands.finds_nothing),
+        (test_command_line.test_run_drains_its_workers, commands.kills_its_workers),
+    )
+)
+
+MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY, *POLICIES, *PROCESSES, *COMMANDS)
 
 
 def wrapped(fault: str, adapter_type: type[Adapter]) -> type[Adapter]:
