@@ -17,4 +17,7 @@ def main() -> None:
             raise
         sys.stderr.write(f"unimsg: the command line needs {error.name}: pip install 'unimsg[cli]'\n")
         sys.exit(2)
+    from unimsg.cli.logs import show_only_ours
+
+    show_only_ours()
     app(prog_name="unimsg")

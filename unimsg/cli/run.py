@@ -1,7 +1,5 @@
 """`unimsg run`: services in this process, or in several that are looked after."""
 
-import logging
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -9,9 +7,8 @@ import typer
 
 import unimsg
 from unimsg.cli.apps import load_all
+from unimsg.cli.logs import log_to_stderr
 from unimsg.cli.options import Url, configured
-
-FORMAT = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
 
 
 def command(
@@ -47,10 +44,3 @@ def serve(apps: Sequence[str], url: str | None) -> None:
     settings = configured(url)
     log_to_stderr()
     unimsg.run(*services, settings=settings)
-
-
-def log_to_stderr() -> None:
-    """Unless the application has set up its own. Clients of brokers log payloads at DEBUG: never that."""
-    if not logging.getLogger().handlers:
-        logging.basicConfig(level=logging.WARNING, format=FORMAT, stream=sys.stderr)
-        logging.getLogger("unimsg").setLevel(logging.INFO)
