@@ -28,6 +28,7 @@ from unimsg.errors import PublishError
 from unimsg.keys import partition_of
 from unimsg_kafka.clients import stop_producer
 from unimsg_kafka.errors import FINAL, never_left, problem, publish_error, unanswered
+from unimsg_kafka.flights import Flights
 from unimsg_kafka.lane import BATCH_BYTES, Lane
 from unimsg_kafka.options import Compression
 from unimsg_kafka.topics import Topic, Topics
@@ -104,6 +105,7 @@ class Publisher:
         """What keeps messages from being sent, None if nothing does."""
         self.compressions: dict[str, Compression | None] = {}
         """By topic, where its options name one."""
+        self.flights = Flights()
         self._routes: dict[str, Route] = {}
         self._calls: dict[int, set[Call]] = {}  # by the part of a second in which they end
         self._tasks: set[asyncio.Task[None]] = set()
@@ -175,6 +177,7 @@ class Publisher:
         producer, self.producer = self.producer, None
         if producer is not None:
             await stop_producer(producer, timeout / 2)
+        await self.flights.aclose()
 
     def _expire(self, due: int) -> None:
         for call in self._calls.pop(due, ()):
@@ -273,7 +276,7 @@ class Route:
             touched.add(lane)
         for lane in touched:
             drop_expired(lane.queue)
-            lane.pump()
+            lane.pump(lone=len(touched) == 1)
 
     def _wanted(self) -> bool:
         queues = [self._waiting, *(lane.queue for lane in self.lanes)]
