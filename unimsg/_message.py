@@ -124,8 +124,14 @@ def after(seconds: float) -> str:
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): ordered by time, so that stores and people can sort by it. Unique, and no secret."""
+    return now_and_id()[1]
+
+
+def now_and_id() -> tuple[str, str]:
+    """The present time as `now` has it, and a `new_id`."""
+    moment, begin = _at(time.time_ns() // 1_000_000)
     chance = f"{_random.getrandbits(72):018x}"  # all but the version and the variant, whose other two bits are 0
-    return f"{_at(time.time_ns() // 1_000_000)[1]}{chance[:3]}-8{chance[3:6]}-{chance[6:]}"
+    return moment, f"{begin}{chance[:3]}-8{chance[3:6]}-{chance[6:]}"
 
 
 def derived_id(message_id: str, handler: str, number: int) -> str:

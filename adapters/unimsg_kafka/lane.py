@@ -9,11 +9,10 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
     TopicPartition,
 )
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError  # type: ignore[import-untyped]
-from aiokafka.producer.message_accumulator import BatchBuilder  # type: ignore[import-untyped]
 
 from unimsg_kafka.clients import withdraw
 from unimsg_kafka.errors import FINAL, MISSING, STALE_PRODUCER, is_refusal, problem
-from unimsg_kafka.flights import Flight, Future
+from unimsg_kafka.flights import Batch, Flight, Future
 from unimsg_kafka.wire import encode
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Lane:
         if producer is None or producer is self.poisoned or self._route.stale:
             self._route.prepare()
             return
-        batch = BatchBuilder(self._route.batch_bytes, self._route.codec, is_transactional=False)
+        batch = Batch(self._route.batch_bytes, self._route.codec, is_transactional=False)
         taken = self._fill(batch)
         if not taken:
             return
@@ -71,26 +70,24 @@ class Lane:
             self._looking = True
             self._route.publisher.spawn(self._look(*self._in_flight))
 
-    def _fill(self, batch: BatchBuilder) -> "list[Entry]":
+    def _fill(self, batch: Batch) -> "list[Entry]":
         queue, most = self.queue, self._most
         taken: list[Entry] = []
         while queue and len(taken) < most:
             entry = queue[0]
             if entry.open:
                 try:
-                    key, value, headers = encode(entry.wire, entry.call.address)
+                    key, value, headers = encode(entry.wire, entry.call.inbox)
                 except UnicodeEncodeError as error:
                     entry.fail(error)
                 else:
-                    if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                    if not batch.add(key, value, headers):
                         break  # full
                     taken.append(entry)
             queue.popleft()
         return taken
 
-    def _hand_over(
-        self, producer: AIOKafkaProducer, batch: BatchBuilder, taken: "list[Entry]", lone: bool
-    ) -> Future | None:
+    def _hand_over(self, producer: AIOKafkaProducer, batch: Batch, taken: "list[Entry]", lone: bool) -> Future | None:
         """Gives the batch to aiokafka; None if it would not take it now. As `send_batch`, which is a coroutine with
         nothing to wait for while the producer knows the partition and no batch of it is in flight."""
         accumulator = producer._message_accumulator

@@ -44,10 +44,12 @@ _RETIRE_WITHIN = 60.0
 class Call:
     """One `send`: its outcomes as they come."""
 
-    __slots__ = ("address", "entries", "future", "left", "outcomes")
+    __slots__ = ("address", "entries", "future", "inbox", "left", "outcomes")
 
     def __init__(self, address: Address, messages: Sequence[Wire]) -> None:
         self.address = address
+        self.inbox = address.channel if address.kind is Kind.INBOX else None
+        """The name of the inbox that it goes to."""
         self.entries = [Entry(self, index, wire) for index, wire in enumerate(messages)]
         self.outcomes: list[PublishError | None] = [None] * len(messages)
         self.left = len(messages)
@@ -84,7 +86,8 @@ class Entry:
         if self.open:
             self.open = False
             call = self.call
-            call.outcomes[self.index] = outcome
+            if outcome is not None:
+                call.outcomes[self.index] = outcome
             call.left -= 1
             if not call.left:
                 call.entries = []
@@ -258,18 +261,17 @@ class Route:
         self._distribute(waiting)
 
     def _distribute(self, entries: Sequence[Entry]) -> None:
-        lanes = self.lanes
-        run = max(_KEYLESS_RUN, -(-len(entries) // len(lanes)))
+        lanes, number = self.lanes, len(self.lanes)
+        run = max(_KEYLESS_RUN, -(-len(entries) // number))
         keyless, current = 0, lanes[0]
         touched = set()
         for entry in entries:
-            address = entry.call.address
-            key = address.channel if address.kind is Kind.INBOX else entry.wire.key
+            key = entry.call.inbox or entry.wire.key
             if key is not None:
-                lane = lanes[partition_of(key, len(lanes))]
+                lane = lanes[partition_of(key, number)]
             else:
                 if keyless % run == 0:
-                    current = lanes[next(self._turn) % len(lanes)]
+                    current = lanes[next(self._turn) % number]
                 keyless += 1
                 lane = current
             lane.queue.append(entry)
