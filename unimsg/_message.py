@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from hashlib import blake2b
 from random import Random
 from typing import Generic, Literal, TypeVar, get_args
 
@@ -136,6 +135,8 @@ def now_and_id() -> tuple[str, str]:
 
 def derived_id(message_id: str, handler: str, number: int) -> str:
     """The id of the `number`th message that `handler` sends for a message: the same each time it is handled."""
+    from hashlib import blake2b  # not above: it loads OpenSSL, and who only sends needs none of it
+
     made_of = f"{message_id}\0{handler}\0{number}".encode(errors="surrogatepass")
     digest = blake2b(made_of, digest_size=16).digest()
     value = int.from_bytes(digest) & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62  # UUIDv8: made our own way

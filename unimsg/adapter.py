@@ -158,6 +158,8 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
+    """What a broker can do, where brokers differ."""
+
     max_delay: float = 0.0
     """Seconds that `send(delay=)` can do; 0: not at all, and the core holds delayed messages itself."""
     max_history: timedelta | None = None
@@ -198,6 +200,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverHealth:
+    """How one receiver does."""
+
     address: Address
     consuming: bool
     """Whether the broker would deliver to it now, as far as this process knows."""
@@ -212,6 +216,8 @@ class ReceiverHealth:
 
 @dataclass(frozen=True, slots=True)
 class AdapterHealth:
+    """How the way to the broker does, as far as this process knows."""
+
     connected: bool
     problems: Sequence[str] = ()
     """Each in words for an operator, without secrets: "RabbitMQ blocks publishing: memory alarm"."""
