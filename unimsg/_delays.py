@@ -66,7 +66,8 @@ class Delays:
         if self._stopped or self._native or self._address.kind is not Kind.TOPIC or self._address.ordered:
             return
         if self._forwarder is None:
-            self._forwarder = Forwarder(self._broker, self._address, Wanted(self._wanted.options), self._publisher)
+            wanted = Wanted(self._wanted.options)
+            self._forwarder = Forwarder(self._broker, self._address, wanted, self._publisher, self._publishers)
         self._forwarder.open(suffix)
 
     async def stop(self) -> None:
