@@ -182,7 +182,8 @@ class Wanted:
     start: datetime | None = None
     """Where a subscription that does not exist yet begins; None: with what is sent after `ensure` returned."""
     history: timedelta | None = None
-    """How far back the topic must be replayable."""
+    """How far back the topic must be replayable; never beyond `Capabilities.max_history`, and None where that is: the
+    core refuses the rest."""
     delays: tuple[float, ...] = ()
     """Seconds that `send(delay=)` to this address will be called with; none beyond `Capabilities.max_delay`."""
 
@@ -297,9 +298,14 @@ class Operations(ABC):
         """
 
     @abstractmethod
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-        """What waits in this queue or subscription, `limit` at most, the oldest first as far as the broker has an
-        order. It consumes nothing, and counts as no delivery that matters. What a receiver holds may be left out.
+    def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        """What waits in this queue or subscription, `limit` at most, in pages, the oldest first as far as the broker
+        has an order. It consumes nothing, and counts as no delivery that matters. What a receiver holds may be left
+        out; what was shown may be kept from receivers until it was read to its end or closed, and is there for them
+        then.
+
+        A page is not empty, has 1,000 messages at most, and of bodies 16 MiB, but for one that is larger by itself. Of
+        earlier pages nothing but what it takes to give them back stays in memory. `timeout`: seconds for each page.
 
         Raises:
             ChannelMissing: it does not exist.

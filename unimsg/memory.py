@@ -29,7 +29,6 @@ from unimsg.adapter import (
     Wire,
 )
 from unimsg.errors import (
-    CapabilityError,
     ConfigurationError,
     MessageTooLarge,
     PublishError,
@@ -37,6 +36,7 @@ from unimsg.errors import (
     TopologyError,
     Unroutable,
 )
+from unimsg.mailbox import pages
 
 __all__ = ["MemoryAdapter", "MemoryBroker", "MemoryOperations", "MemoryOptions", "MemoryReceiver"]
 
@@ -83,7 +83,6 @@ class MemoryAdapter(Adapter):
         if address.kind is Kind.INBOX:
             return
         _refuse_two_kinds(broker, address)
-        self._refuse_history(address, wanted)
         if address.kind is Kind.TOPIC and wanted.history is not None:
             history = broker.histories.setdefault(address.channel, History())
             history.length = max(history.length, wanted.history)
@@ -171,11 +170,6 @@ class MemoryAdapter(Adapter):
         elif history is not None:
             history.put(wire)
 
-    def _refuse_history(self, address: Address, wanted: Wanted) -> None:
-        most = self.capabilities.max_history
-        if wanted.history is not None and (most is None or wanted.history > most):
-            raise CapabilityError(f"memory: {address.name}: a history of {wanted.history}, at most {most} is kept")
-
 
 class MemoryOperations(Operations):
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
@@ -197,12 +191,13 @@ class MemoryOperations(Operations):
         except KeyError:
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         try:
             line = MemoryBroker.current().lines(address)[0]
         except KeyError:
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
-        return line.waiting_wires()[:limit]
+        for page in pages(line.waiting_wires()[:limit]):
+            yield page
 
     async def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         broker = MemoryBroker.current()

@@ -32,6 +32,7 @@ from unimsg.errors import (
     UnimsgError,
     Unroutable,
 )
+from unimsg.surprises import Surprises
 
 log = logging.getLogger("unimsg.kafka")
 
@@ -161,13 +162,11 @@ def describe(error: BaseException) -> str:
     return text if name in text else f"{name}: {text}".rstrip(": ")
 
 
-def problem(channel: str, what: str, error: Exception, before: str | None) -> str:
-    """What to say of a failure in a loop that goes on, whatever it is. One that no broker makes is logged with its
-    traceback, unless it is what was said `before`."""
-    text = f"{what}: {describe(error)}"
-    if text != before and not isinstance(error, UNREACHABLE):
-        log.error("kafka: %s: %s", channel, text, exc_info=error)
-    return text
+def problem(surprises: Surprises, channel: str, what: str, error: Exception) -> str:
+    """What to say of a failure in a loop that goes on, whatever it is. One that no broker makes is a surprise."""
+    if not isinstance(error, UNREACHABLE):
+        surprises.tell(f"kafka: {channel}: {what}", error)
+    return f"{what}: {describe(error)}"
 
 
 def _reason(error: BaseException) -> ConnectReason:

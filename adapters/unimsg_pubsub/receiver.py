@@ -8,7 +8,7 @@ from google.api_core.exceptions import GoogleAPICallError
 
 from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Kind, Receiver, ReceiverHealth, SettlementLost
 from unimsg.errors import UnimsgError
-from unimsg.mailbox import Mailbox
+from unimsg.mailbox import MAX_BYTES, Mailbox
 from unimsg_pubsub import errors, wire
 from unimsg_pubsub.leases import Leases, tokens
 from unimsg_pubsub.link import Link
@@ -21,6 +21,8 @@ ACK_TIME = 10.0
 BACK_TIME = 2.0
 CLOSE_TIME = 10.0
 """Seconds, reconnection included, for one acknowledgement, for giving back, and for all of closing."""
+RENEWED_AT = 0.5
+"""Of what a stream may have outstanding: when so much of it is set aside, another stream brings the rest."""
 
 
 class PubSubReceiver(Receiver):
@@ -50,6 +52,7 @@ class PubSubReceiver(Receiver):
             self._settlements, ack_deadline, prefetch, on_room=self._stream.look_again, on_lapse=self._lapse
         )
         self._acks: set[asyncio.Task[Lost]] = set()
+        self._aside = 0.0
         self._stopped = False
         self.closed = False
 
@@ -72,6 +75,21 @@ class PubSubReceiver(Receiver):
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         await self._give_back(self._leases.drop(self._mailbox.settle(deliveries)))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what waits would come now."""
+        return self._stream.open and not self._stream.outdated
+
+    def set_aside(self, deliveries: Sequence[Delivery]) -> None:
+        """Keeps them from others until `aclose`, and their bodies no more: there is room for as many again."""
+        settled = self._mailbox.settle(deliveries)
+        self._leases.set_aside(settled)
+        size = sum(len(delivery.wire.body) for delivery in settled)
+        self._aside += max(len(settled) / self._mailbox.limit, size / MAX_BYTES)
+        if self._aside >= RENEWED_AT:
+            self._aside = 0.0
+            self._stream.renew()
 
     async def stop(self) -> None:
         if self._stopped:

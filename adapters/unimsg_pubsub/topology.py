@@ -66,7 +66,6 @@ class Topology:
         await self._ensure(address, wanted, monotonic() + timeout)
 
     async def _ensure(self, address: Address, wanted: Wanted, until: float) -> None:
-        history.refuse_too_long(address, wanted)
         options = options_of(address, wanted)
         topic = self._wanted_topic(address, options, history.retention_of(address, wanted))
         found = await self._found_or_made(self.get_topic, self._create_topic, topic, until)

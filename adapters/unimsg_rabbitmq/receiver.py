@@ -13,6 +13,7 @@ from uuid import uuid4
 from unimsg.adapter import Address, ChannelMissing, Delivery, Kind, Receiver, ReceiverHealth, SettlementLost
 from unimsg.backoff import Backoff
 from unimsg.mailbox import Mailbox
+from unimsg.surprises import Surprises
 from unimsg_rabbitmq import errors, topology
 from unimsg_rabbitmq.connection import Connection, Link
 from unimsg_rabbitmq.session import Session
@@ -226,6 +227,7 @@ class _Feed:
         self.consuming = False
         self.since = monotonic()
         self.problem: str | None = None
+        self._surprises = Surprises(log)
         self._receiver = receiver
         self._queue = queue
         self._prefetch = prefetch
@@ -265,11 +267,8 @@ class _Feed:
                 if missing_since is not None and monotonic() - missing_since > MISSING_FOR:
                     self._receiver.missing()
                     return
-            except Exception as error:  # whatever it is: a receiver never dies silently
-                problem = f"RabbitMQ: receiving from {self._queue} failed: {type(error).__name__}"
-                if problem != self.problem:  # its traceback once is enough: it may come again each second
-                    log.error("%s", problem, exc_info=error)
-                self._fails(problem)
+            except Exception as error:  # noqa: BLE001  # whatever it is: a receiver never dies silently
+                self._fails(self._surprises.tell(f"RabbitMQ: receiving from {self._queue} failed", error))
 
     async def _until_over(self, session: Session) -> None:
         if self._receiver.stopped:

@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from unimsg import Context, DeadLetter, Reject, Retry, Service
-from unimsg.adapter import Address, Kind
+from unimsg.adapter import Address, Kind, Operations, Wire
 from unimsg_contracts.handled import Handled
 from unimsg_contracts.harness import Foreign
 from unimsg_contracts.marks import guarantee
@@ -179,6 +179,32 @@ async def test_redrive_puts_back_what_is_chosen(stage: Stage) -> None:
 
 
 @guarantee("G8")
+async def test_redrive_gets_past_what_is_not_wanted(stage: Stage) -> None:
+    """What is chosen is found behind more than a process may hold, and is put back; all the rest stays."""
+    queue = stage.declare_queue(str)
+    handled = Handled[str]()
+    service = Service("orders", grace=2.0)
+
+    @service.handler(queue)
+    async def handle(body: str, context: Context) -> None:
+        handled.note(body, context)
+
+    adapter = await stage.adapter()
+    dead_letters = Address(f"{queue.name}..dead", Kind.QUEUE)
+    others = [stage.wire(bytes(900_000)) for _ in range(40)]  # 36 MB
+    async with stage.bus(service) as bus:
+        for at in range(0, len(others), 5):
+            await stage.send(adapter, dead_letters, others[at : at + 5])
+        await stage.send(adapter, dead_letters, [stage.wire(b"wanted", headers={"content-type": "text/plain"})])
+        redrive = bus.redrive(queue, where=lambda letter: letter.message.body == b"wanted")
+        assert await stage.within(redrive, "redrive", stage.limit / 2) == 1
+        await eventually(lambda: bool(handled.seen), stage.recovery, lambda: "it does not come back")
+    reader = await stage.reader(adapter, dead_letters)
+    await stage.arrive(others, reader, patience=stage.recovery)
+    assert handled.bodies == ["wanted"]
+
+
+@guarantee("G8")
 async def test_redrive_reaches_one_subscription(stage: Stage) -> None:
     """A dead letter of a subscription comes back to it alone."""
     topic = stage.declare_topic(str)
@@ -329,15 +355,16 @@ async def test_browsing_removes_nothing(stage: Stage) -> None:
     operations = adapter.operations()
 
     async def browsed(limit: int) -> list[str]:
-        return [
-            wire.id
-            for wire in await stage.within(operations.browse(queue, limit=limit, timeout=stage.recovery), "browse")
-        ]
+        return [wire.id for wire in await stage.within(_browsed(operations, queue, limit, stage.recovery), "browse")]
 
     assert sorted(await browsed(100)) == sorted(wire.id for wire in wires)
     assert len(await browsed(5)) == 5
     assert sorted(await browsed(100)) == sorted(wire.id for wire in wires)
-    shown = await operations.browse(queue, limit=100, timeout=stage.recovery)
+    shown = await _browsed(operations, queue, 100, stage.recovery)
     assert {(wire.id, wire.body) for wire in shown} == {(wire.id, wire.body) for wire in wires}
     reader = await stage.reader(adapter, queue)
     await stage.exactly(adapter, queue, wires, reader, patience=stage.recovery)
+
+
+async def _browsed(operations: Operations, address: Address, limit: int, timeout: float) -> list[Wire]:
+    return [wire async for page in operations.browse(address, limit=limit, timeout=timeout) for wire in page]

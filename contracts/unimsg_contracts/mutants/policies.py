@@ -10,7 +10,20 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from unimsg import MemoryStore, RetryAfter, _avro_walk, _bodies, _copies, _failing, _graveyard, _replay, _routes, _xml
+from unimsg import (
+    MemoryStore,
+    RetryAfter,
+    _avro_walk,
+    _bodies,
+    _copies,
+    _failing,
+    _graveyard,
+    _redriving,
+    _replay,
+    _routes,
+    _xml,
+    context,
+)
 from unimsg._batches import BatchConsumer
 from unimsg._bodies import Bodies
 from unimsg._consumer import Consumer
@@ -19,6 +32,7 @@ from unimsg._delays import Delays
 from unimsg._graveyard import Graveyard
 from unimsg._handling import Attempt
 from unimsg._publisher import Publisher
+from unimsg._redriving import Redriving
 from unimsg._routes import Route
 from unimsg._targets import publisher_to
 from unimsg.adapter import Address, Delivery, Kind, Receiver, Wire
@@ -45,6 +59,10 @@ def _instead(owner: Any, name: str, fault: Any, why: str) -> Callable[[], Abstra
 
 
 _again, _dead, _send = Copies.again, Copies.dead, Copy.send
+
+
+def _all_headers(_names: Sequence[str], wire: Wire, *_others: Wire) -> Mapping[str, str]:
+    return {name: value for name, value in wire.headers.items() if name in ("tenant", "step", "private")}
 
 
 def _same_attempt(copies: Copies, wire: Wire, delay: float, attempt: int, first_failed: str) -> Copy:
@@ -99,20 +117,30 @@ def _record_kept(wire: Wire) -> Wire:
 
 
 async def _removed_first(
-    graveyard: Graveyard, receiver: Receiver, target: Publisher, deliveries: Sequence[Delivery]
+    redriving: Redriving, receiver: Receiver, target: Publisher, deliveries: Sequence[Delivery]
 ) -> int:
     await receiver.ack(deliveries)
     await asyncio.sleep(0.2)
-    return await _put_back(graveyard, receiver, target, deliveries)
+    return await _put_back(redriving, receiver, target, deliveries)
 
 
-_redrive, _put_back = Graveyard.redrive, Graveyard._put_back
+_redrive, _put_back = Graveyard.redrive, Redriving._put_back
+
+
+async def _held_for_good(others: Any, deliveries: Sequence[Delivery]) -> None:
+    others.passed += len(deliveries)
+
+
+async def _thrown_away(others: Any, deliveries: Sequence[Delivery]) -> None:
+    await others._receiver.ack(deliveries)
 
 
 def _to_all(route: Route, source: Address) -> Publisher:
     return publisher_to(route, replace(source, subscription=None))
 
 
+propagates_nothing = _instead(context, "propagated", lambda *_: {}, "propagates nothing")
+propagates_all = _instead(context, "propagated", _all_headers, "propagates all")
 counts_no_attempts = _instead(Copies, "again", _same_attempt, "counts no attempts")
 retries_the_whole_topic = _instead(Copies, "again", _whole_topic, "retries the whole topic")
 waits_with_its_slot = _instead(Copy, "send", _never_done, "waits with its slot")
@@ -124,10 +152,12 @@ retries_what_is_final = _instead(_failing, "decide", _rejected_again, "retries w
 records_nothing = _instead(_failing, "record", _nothing_recorded, "records nothing")
 redrives_everything = _instead(Graveyard, "redrive", _everything, "redrives everything")
 redrives_as_the_seventh_attempt = _instead(
-    _graveyard, "without_record", _record_kept, "redrives as the seventh attempt"
+    _redriving, "without_record", _record_kept, "redrives as the seventh attempt"
 )
-removes_before_it_puts_back = _instead(Graveyard, "_put_back", _removed_first, "removes before it puts back")
-redrives_to_all_subscriptions = _instead(_graveyard, "publisher_to", _to_all, "redrives to all subscriptions")
+holds_what_is_not_wanted = _instead(_redriving._Others, "add", _held_for_good, "holds what is not wanted")
+removes_what_is_not_wanted = _instead(_redriving._Others, "add", _thrown_away, "removes what is not wanted")
+removes_before_it_puts_back = _instead(Redriving, "_put_back", _removed_first, "removes before it puts back")
+redrives_to_all_subscriptions = _instead(_redriving, "publisher_to", _to_all, "redrives to all subscriptions")
 delays_whatever_is_asked = _instead(Delays, "check", lambda *_: None, "delays whatever is asked")
 replays_to_all_subscriptions = _instead(_replay, "publisher_to", _to_all, "replays to all subscriptions")
 replays_as_any_message = _instead(_replay, "_marked", lambda wire: wire, "replays as any message")

@@ -101,6 +101,8 @@ RECEIVING = (
     Mutant(
         test_reconnection.test_a_restarted_broker_loses_nothing_confirmed, receiving.NeverReconnects, brokers=RABBITMQ
     ),
+    Mutant(test_services.test_headers_go_on_with_what_is_sent_because_of_a_message, patch=policies.propagates_nothing),
+    Mutant(test_services.test_headers_go_on_with_what_is_sent_because_of_a_message, patch=policies.propagates_all),
     Mutant(test_bus.test_a_handler_gets_foreign_messages, receiving.DropsForeignHeaders),
     Mutant(test_services.test_a_failed_message_is_handled_again, patch=policies.acknowledges_without_a_copy),
     Mutant(test_services.test_shutdown_ends_what_runs_and_gives_back_the_rest, receiving.ReleaseAcks),
@@ -127,7 +129,6 @@ OPERATING = (
     Mutant(test_topology.test_inspecting_agrees_with_ensure, operating.SeesDifferences),
     Mutant(test_topology.test_order_never_changes, operating.AcceptsDifferences),
     Mutant(test_topology.test_partitions_never_change, operating.AcceptsDifferences),
-    Mutant(test_topology.test_history_beyond_the_broker_is_refused, operating.DropsHistory),
     Mutant(test_topology.test_a_misspelt_option_is_refused, operating.AcceptsAnyOption),
     Mutant(test_topology.test_receiving_from_nothing_is_an_error, operating.ReceiverCreates),
     Mutant(test_topology.test_what_is_forbidden_is_told, operating.HidesPermissions, brokers=RABBITMQ),
@@ -156,9 +157,7 @@ POLICIES = (
     Mutant(test_replay.test_a_start_in_the_past_meets_the_present, operating.ForgetsTheStart),
     Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_to_all_subscriptions),
     Mutant(test_replay.test_replay_reaches_one_subscription, patch=policies.replays_as_any_message),
-    Mutant(
-        test_replay.test_a_history_beyond_the_broker_is_refused, operating.DropsHistory, policies.promises_any_history
-    ),
+    Mutant(test_replay.test_a_history_beyond_the_broker_is_refused, patch=policies.promises_any_history),
     Mutant(test_retry.test_attempts_are_counted_and_wait, patch=policies.counts_no_attempts),
     Mutant(test_retry.test_attempts_are_counted_and_wait, sending.IgnoresDelays),
     Mutant(test_retry.test_attempts_are_counted_and_wait, patch=policies.acknowledges_without_a_copy),
@@ -187,6 +186,9 @@ POLICIES = (
     ),
     Mutant(test_dead_letters.test_redrive_puts_back_what_is_chosen, patch=policies.redrives_everything),
     Mutant(test_dead_letters.test_redrive_puts_back_what_is_chosen, patch=policies.redrives_as_the_seventh_attempt),
+    Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, patch=policies.holds_what_is_not_wanted),
+    Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, patch=policies.removes_what_is_not_wanted),
+    Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, operating.ShowsOnePage),
     Mutant(test_dead_letters.test_redrive_reaches_one_subscription, patch=policies.redrives_to_all_subscriptions),
     Mutant(test_dead_letters.test_an_interrupted_redrive_loses_nothing, patch=policies.removes_before_it_puts_back),
     Mutant(test_dead_letters.test_a_dead_letter_that_cannot_be_stored_is_held, patch=policies.swallows_refused_copies),
