@@ -107,7 +107,9 @@ class Epoch:
     """The connection, assignment or stream that gave a delivery; it goes from live to draining to over.
 
     Draining: nothing of it is started any more, what runs is finished, settlements count. Over: settlements raise
-    `SettlementLost` and the broker delivers again. A lost connection goes from live to over at once.
+    `SettlementLost` and the broker delivers again. A lost connection goes from live to over at once. Whoever drains it
+    ends it, when all that was handed out is settled, or the grace period is over by far. Of an ordered address nothing
+    goes back before that, released or never handed out: an older message of its key may still run.
     """
 
     __slots__ = ("_callbacks", "draining", "over")
@@ -264,7 +266,8 @@ class Receiver(ABC):
     @abstractmethod
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Gives them back: delivered again soon, here or elsewhere. Counts as nothing. Never raises for an epoch that
-        is over. On an ordered address the core calls it for draining and over epochs only."""
+        is over. On an ordered address the core calls it for draining and over epochs only, and for a key's messages in
+        any order: they go back when their epoch is over, with all else of it, each key's in the order sent."""
 
     @abstractmethod
     async def stop(self) -> None:
