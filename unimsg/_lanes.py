@@ -131,8 +131,11 @@ class Lanes(Generic[Item]):
             for index, item in enumerate(lane.items):
                 (shed if index >= lane.running and unwanted(item) else kept).append(item)
             lane.items = kept
-            if lane.state is _State.PARKED and not (kept and kept[0] is head):  # what waited for its next try is gone
-                lane.state, lane.tries, lane.first_failed = _State.READY, 0, None
+            if kept and kept[0] is head:
+                continue
+            lane.tries, lane.first_failed = 0, None
+            if lane.state is _State.PARKED:  # what waited for its next try is gone
+                lane.state = _State.READY
                 self._ready.append(lane)
         self._ready = deque(lane for lane in self._ready if lane.items)
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.items}

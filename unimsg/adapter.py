@@ -11,7 +11,7 @@ exactly once. `unimsg.memory` is the executable specification of this file. What
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -78,7 +78,7 @@ class Address:
         return f"{self.channel}..{self.subscription}" if self.subscription else self.channel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Wire:
     """A message as it travels.
 
@@ -94,15 +94,27 @@ class Wire:
 
     id: str
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    key: str | None = None
+    headers: Mapping[str, str]
+    key: str | None
+
+    def __init__(self, id: str, body: bytes, headers: Mapping[str, str] | None = None, key: str | None = None) -> None:
+        _set_id(self, id)
+        _set_body(self, body)
+        _set_headers(self, {} if headers is None else headers)
+        _set_key(self, key)
+
+
+# What dataclasses generate looks each field up by name, which takes as long as all else about the making of a message.
+_set_id, _set_body, _set_headers, _set_key = (vars(Wire)[name].__set__ for name in ("id", "body", "headers", "key"))
 
 
 class Epoch:
     """The connection, assignment or stream that gave a delivery; it goes from live to draining to over.
 
     Draining: nothing of it is started any more, what runs is finished, settlements count. Over: settlements raise
-    `SettlementLost` and the broker delivers again. A lost connection goes from live to over at once.
+    `SettlementLost` and the broker delivers again. A lost connection goes from live to over at once. Whoever drains it
+    ends it, when all that was handed out is settled, or the grace period is over by far. Of an ordered address nothing
+    goes back before that, released or never handed out: an older message of its key may still run.
     """
 
     __slots__ = ("_callbacks", "draining", "over")
@@ -153,6 +165,8 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
+    """What a broker can do, where brokers differ."""
+
     max_delay: float = 0.0
     """Seconds that `send(delay=)` can do; 0: not at all, and the core holds delayed messages itself."""
     max_history: timedelta | None = None
@@ -186,6 +200,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverHealth:
+    """How one receiver does."""
+
     address: Address
     consuming: bool
     """Whether the broker would deliver to it now, as far as this process knows."""
@@ -200,6 +216,8 @@ class ReceiverHealth:
 
 @dataclass(frozen=True, slots=True)
 class AdapterHealth:
+    """How the way to the broker does, as far as this process knows."""
+
     connected: bool
     problems: Sequence[str] = ()
     """Each in words for an operator, without secrets: "RabbitMQ blocks publishing: memory alarm"."""
@@ -245,7 +263,8 @@ class Receiver(ABC):
     @abstractmethod
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Gives them back: delivered again soon, here or elsewhere. Counts as nothing. Never raises for an epoch that
-        is over. On an ordered address the core calls it for draining and over epochs only."""
+        is over. On an ordered address the core calls it for draining and over epochs only, and for a key's messages in
+        any order: they go back when their epoch is over, with all else of it, each key's in the order sent."""
 
     @abstractmethod
     async def stop(self) -> None:

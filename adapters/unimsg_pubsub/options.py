@@ -37,7 +37,8 @@ class PubSubBrokerOptions(BrokerOptions):
     """Options of one project."""
 
     emulator: str | None = None
-    """host:port of an emulator, spoken to in plain text and without credentials; else `PUBSUB_EMULATOR_HOST`."""
+    """host:port of an emulator, spoken to in plain text and without credentials; else, without an
+    `endpoint`, `PUBSUB_EMULATOR_HOST`."""
     credentials_file: str | None = None
     """JSON file with the credentials of a service account or of workload identity; without it the Application Default
     Credentials are used."""
@@ -67,6 +68,7 @@ def parse_url(url: str, options: Mapping[str, object]) -> tuple[str, PubSubBroke
     read = PubSubBrokerOptions.read("pubsub://", {**dict(parse_qsl(parts.query, keep_blank_values=True)), **options})
     if read.password is not None:
         raise ConfigurationError("pubsub://.password: Pub/Sub knows no password: set credentials_file instead")
-    if read.emulator is None and (emulator := os.environ.get("PUBSUB_EMULATOR_HOST")):
+    said = read.model_fields_set & {"emulator", "endpoint"}
+    if not said and (emulator := os.environ.get("PUBSUB_EMULATOR_HOST")):  # what is written here wins
         read = read.model_copy(update={"emulator": emulator})
     return parts.netloc, read

@@ -196,6 +196,11 @@ class Harness(ABC):
         """Deletes the channel, or the subscription if `address` has one. Missing ones are fine. Ability delete."""
         raise NotImplementedError
 
+    async def sweep(self, address: Address) -> None:
+        """At the end of a case, on a broker that has `leftovers`: deletes the channel or subscription, and what was
+        derived from it."""
+        await self.delete(address)
+
     def refusing(self) -> Wanted:
         """What to `ensure` so that the channel refuses `refused_body` at the latest after 50 of them, and takes an
         empty body at first. Ability refuse."""

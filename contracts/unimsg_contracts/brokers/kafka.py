@@ -155,6 +155,16 @@ class KafkaHarness(Harness):
         finally:
             await admin.close()
 
+    async def sweep(self, address: Address) -> None:
+        """The topic goes with all that is named after it. Kafka may take its time: nobody uses the names again."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
+        await admin.start()
+        try:
+            names = await admin.list_topics()
+            await admin.delete_topics([name for name in names if _is_of(name, address)])
+        finally:
+            await admin.close()
+
     async def put(self, address: Address, message: Foreign) -> None:
         headers = [(name, value.encode()) for name, value in message.attributes.items()]
         if message.content_type is not None:
@@ -203,3 +213,7 @@ def _foreign(record: Any) -> Foreign:  # aiokafka's ConsumerRecord, untyped
 def _ready(container: Container) -> bool:
     script = "/opt/kafka/bin/kafka-broker-api-versions.sh"
     return container.answers(DIRECT) and container.succeeds(script, "--bootstrap-server", "localhost:9096")
+
+
+def _is_of(topic: str, address: Address) -> bool:
+    return topic.startswith(f"{address.name}..") or (address.subscription is None and topic == address.channel)

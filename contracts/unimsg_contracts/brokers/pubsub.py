@@ -105,6 +105,19 @@ class PubSubHarness(Harness):
             if address.kind is Kind.QUEUE:
                 await _if_there(publisher.delete_topic(topic=self._path("topics", address.channel), timeout=10.0))
 
+    async def sweep(self, address: Address) -> None:
+        await self.delete(address)
+        project = f"projects/{urlsplit(self.url).netloc}"
+        async with self._clients() as (publisher, subscriber):
+            subscriptions = [found.name async for found in await subscriber.list_subscriptions(project=project)]
+            for path in subscriptions:
+                if path.startswith(self._path("subscriptions", f"{address.name}..")):
+                    await _if_there(subscriber.delete_subscription(subscription=path, timeout=10.0))
+            topics = [found.name async for found in await publisher.list_topics(project=project)]
+            for path in topics:
+                if path.startswith(self._path("topics", f"{address.name}..")):
+                    await _if_there(publisher.delete_topic(topic=path, timeout=10.0))
+
     async def put(self, address: Address, message: Foreign) -> None:
         attributes = dict(message.attributes)
         if message.content_type is not None:

@@ -25,7 +25,7 @@ from unimsg_contracts.proxy import Proxy
 VARIABLE = "UNIMSG_TEST_RABBITMQ_URL"
 IMAGE = "rabbitmq:4.0-management"
 PORT = 5672
-STEPS = (0.01, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
+STEPS = (0.01, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400)
 """Seconds that cases make messages wait, and the common ones: what waits there is deleted with its channel."""
 
 

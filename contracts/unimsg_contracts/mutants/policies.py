@@ -26,15 +26,16 @@ from unimsg import (
 )
 from unimsg._batches import BatchConsumer
 from unimsg._bodies import Bodies
-from unimsg._consumer import Consumer
 from unimsg._copies import Copies, Copy
 from unimsg._delays import Delays
 from unimsg._graveyard import Graveyard
 from unimsg._handling import Attempt
+from unimsg._held import Held
 from unimsg._publisher import Publisher
 from unimsg._redriving import Dropping, Redriving
 from unimsg._routes import Route
 from unimsg._targets import publisher_to
+from unimsg._tries import Tries
 from unimsg.adapter import Address, Delivery, Kind, Receiver, Wire
 from unimsg.dead_letters import ATTEMPT
 from unimsg.errors import UnimsgError
@@ -88,12 +89,12 @@ async def _refusal_swallowed(copy: Copy) -> UnimsgError | None:
     return None
 
 
-def _cancellation_fails(consumer: Consumer, lane: Lane) -> None:
-    consumer._failed(lane, RuntimeError("cancelled"))
+def _cancellation_fails(tries: Tries, lane: Lane) -> None:
+    tries._failed(lane, RuntimeError("cancelled"))
 
 
-def _without_key(consumer: Consumer, delivery: Delivery, receiver: Receiver) -> None:
-    consumer._lanes.put(delivery, (delivery, receiver))
+def _without_key(held: Held, delivery: Delivery, receiver: Receiver) -> None:
+    held.lanes.put(delivery, (delivery, receiver))
 
 
 def _rejected_again(policy: Retry, error: BaseException, attempt: int) -> Again | Dead:
@@ -154,8 +155,8 @@ retries_the_whole_topic = _instead(Copies, "again", _whole_topic, "retries the w
 waits_with_its_slot = _instead(Copy, "send", _never_done, "waits with its slot")
 acknowledges_without_a_copy = _instead(Copy, "send", _never_sent, "acknowledges without a copy")
 swallows_refused_copies = _instead(Copy, "send", _refusal_swallowed, "swallows refused copies")
-counts_cancellation = _instead(Consumer, "_give_back", _cancellation_fails, "counts cancellation")
-forgets_keys = _instead(Consumer, "_put", _without_key, "forgets keys")
+counts_cancellation = _instead(Tries, "_give_back", _cancellation_fails, "counts cancellation")
+forgets_keys = _instead(Held, "put", _without_key, "forgets keys")
 retries_what_is_final = _instead(_failing, "decide", _rejected_again, "retries what is final")
 records_nothing = _instead(_failing, "record", _nothing_recorded, "records nothing")
 drops_everything = _instead(Graveyard, "drop", _all_dropped, "drops everything")
@@ -210,7 +211,7 @@ def _any_type(bodies: Any, type: str | None, content_type: str | None, data: byt
 def _apart(consumer: Any, lanes: Sequence[Lane], deliveries: Sequence[Delivery], *, stopped: bool) -> None:
     for lane in lanes:
         for _ in range(lane.running):
-            consumer._settle(lane, "ack")
+            consumer._held.settle(lane, "ack")
 
 
 _killer = Killer.__init__
