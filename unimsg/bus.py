@@ -167,7 +167,7 @@ class Bus(OneWay):
         Raises:
             ConfigurationError, TopologyError, ConnectError, PermissionDenied: as `dead_letters`.
         """
-        return await Graveyard(self._route(channel), subscription).drop(where, limit)
+        return await self._graveyard(channel, subscription).drop(where, limit)
 
     async def replay(self, topic: Topic[Any, Any], subscription: str, *, since: datetime) -> int:
         """Has one subscription handle again what was published since then; returns how many messages. They come beside

@@ -151,7 +151,7 @@ def test_crashes_in_a_row_wait_longer_and_longer(start: Callable[..., Running]) 
     waits = [float(line.rpartition(" in ")[2].removesuffix(" s")) for line in running.lines if "another in" in line]
     assert max(waits) > min(waits)
     running.process.terminate()
-    assert running.ends() in (0, 1), "1: one crashed while it was to end"
+    assert running.ends() in (0, 3), "3: one crashed while it was to end"
 
 
 def test_a_wrong_configuration_stops_all_workers(start: Callable[..., Running]) -> None:

@@ -38,7 +38,7 @@ async def graveyard(bus: Bus, name: str) -> Graveyard:
     """
     channel, subscription = split(name)
     found = await existing(bus, channel, Kind.QUEUE if subscription is None else Kind.TOPIC)
-    return Graveyard(bus._route(found), subscription)
+    return bus._graveyard(found, subscription)
 
 
 def fitting(conditions: Sequence[str] | None) -> Filter:
