@@ -51,6 +51,8 @@ class About:
     """The library that speaks to it: "aiormq 7.2.0"."""
     time: datetime | None = None
     """The broker's clock; None: it tells nobody."""
+    problems: Sequence[str] = ()
+    """What in the broker's own settings endangers a promise of unimsg, and what to do about it."""
 
 
 class Operations(ABC):
