@@ -32,8 +32,8 @@ async def forgetting(admin: AIOKafkaAdminClient) -> Sequence[str]:
     if timedelta(minutes=minutes) >= _A_WEEK:
         return []
     return [
-        f"{GROUPS_KEPT} = {minutes}: where nobody receives for so long, a subscription forgets what waits for it, and a "
-        "queue what was done: set it to 10080 (7 days) or more on all brokers"
+        f"{GROUPS_KEPT} = {minutes}: where nobody receives for so long, a subscription forgets what waits for it, and "
+        "a queue what was done: set it to 10080 (7 days) or more on all brokers"
     ]
 
 
