@@ -56,7 +56,7 @@ class BatchConsumer(Consumer):
         self._wake_collector()
         most = 1 if self._suspicious else self.concurrency
         while not (self._stopping or self._pace.paused or self._collecting) and len(self._workers) < most:
-            lane = self._lanes.start()
+            lane = self._next()
             if lane is None:
                 break
             self._collecting = True

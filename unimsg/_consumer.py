@@ -16,7 +16,7 @@ from unimsg._handling import Attempt, StillRunning
 from unimsg._intake import Intake
 from unimsg._lanes import Lane, Lanes
 from unimsg._message import now, shown
-from unimsg._pace import Pace, is_suspicious
+from unimsg._pace import Pace, is_suspicious, turn_of
 from unimsg._room import Rooms
 from unimsg._settlements import Settlements
 from unimsg._waiting import due_of, retry_room, rooms_of
@@ -27,6 +27,8 @@ from unimsg.retry import Retry
 
 log = logging.getLogger("unimsg")
 
+GATHERED_WITHIN = 0.25
+"""Seconds from the first of those that came several times to the last, of several partitions."""
 CANCELLED_AGAIN_AFTER = 1.0
 """Seconds until a message whose task others cancelled is handled again."""
 Work = tuple[Delivery, Receiver]
@@ -86,9 +88,14 @@ class Consumer:
         self._counted = broker.adapter.capabilities.counts_redeliveries
         """Whether the broker gives up what it delivered too often."""
         self._suspicious: set[Delivery] = set()
-        """What came several times of an ordered channel, and may be one that kills its process. While there is any, one
-        is handled at a time, of any key. It cannot be held alone: RabbitMQ keeps the order of what goes back only for
-        those who take as many as before. But its neighbours get their turn before it, sooner or later."""
+        """What came several times of an ordered channel or from a room, and may be one that kills its process. While
+        there is any, one is handled at a time, of any key. It cannot be held alone: RabbitMQ keeps the order of what
+        goes back only for those who take as many as before, and a room is there to hold many. But its neighbours get
+        their turn before it, this time or the next."""
+        self._gathering = False
+        """Whether others may still be on their way that came as often."""
+        self._past_a_killer: set[str | None] = set()
+        """Keys of which the message that had its last chance is done with."""
         self._operations = broker.adapter.operations()
         self._pace = Pace(
             name,
@@ -176,7 +183,18 @@ class Consumer:
         if self._counted and not self._address.ordered:
             self._pace.saw(batch)
         elif self._counted:
-            self._suspicious.update(delivery for delivery in batch if is_suspicious(delivery))
+            self._suspect(batch)
+        self._start_workers()
+
+    def _suspect(self, batch: Sequence[Delivery]) -> None:
+        suspicious = [delivery for delivery in batch if is_suspicious(delivery)]
+        if suspicious and not self._suspicious:
+            self._gathering = True
+            asyncio.get_running_loop().call_later(GATHERED_WITHIN, self._gathered)
+        self._suspicious.update(suspicious)
+
+    def _gathered(self) -> None:
+        self._gathering = False
         self._start_workers()
 
     async def _empty(self) -> None:
@@ -193,6 +211,8 @@ class Consumer:
         if due > time.time():
             self._failing.onward(delivery, due)
         self._put(delivery, receiver)
+        if self._counted and delivery not in self._failing.unsent:  # what only waits on kills nobody
+            self._suspect([delivery])
         self._start_workers()
 
     def _put(self, delivery: Delivery, receiver: Receiver) -> None:
@@ -243,8 +263,17 @@ class Consumer:
         if self._stopping or self._pace.paused:
             return None
         if self._suspicious:
-            self._lanes.shuffle()
+            if self._gathering:
+                return None
+            deaths = max(delivery.redelivered or 0 for delivery in self._suspicious)
+            self._lanes.sort(partial(self._turn_of, deaths))
         return self._lanes.start()
+
+    def _turn_of(self, deaths: int, work: Work) -> tuple[bool, float]:
+        """The suspicious ones come first: the others will be theirs when they come again."""
+        delivery, wire = work[0], work[0].wire
+        name = wire.key if self._address.ordered and wire.key is not None else wire.id
+        return delivery not in self._suspicious, turn_of(name, deaths)
 
     async def _work(self, worker: Worker, lane: Lane[Work] | None) -> None:
         try:
@@ -260,6 +289,9 @@ class Consumer:
         if delivery.epoch.draining:
             self._settle(lane, "release")
             return
+        if delivery.last_chance and self._address.ordered and delivery.wire.key not in self._past_a_killer:
+            self._past_a_killer.add(delivery.wire.key)
+            self._failing.give_up(delivery)
         if (waiting := self._failing.unsent.get(delivery)) is not None and waiting.is_late():
             self._failing.forget(delivery)
         if delivery not in self._failing.unsent:
@@ -274,8 +306,13 @@ class Consumer:
         """One attempt. It leaves the lane settled, parked, or with a copy to send."""
         delivery, _ = lane.head
         number = self._failing.number(delivery, lane.tries)
-        worker.delivery, worker.deadline = delivery, monotonic() + self._limits.timeout
         try:
+            if delivery in self._suspicious:
+                await self.settlements.drain()  # what was done before must not come again if it takes the process along
+                if delivery.epoch.draining:
+                    self._settle(lane, "release")
+                    return
+            worker.delivery, worker.deadline = delivery, monotonic() + self._limits.timeout
             await self._attempt.run(delivery, number, last=self._failing.is_last(number))
         except StillRunning as running:
             if worker.is_ended:

@@ -179,8 +179,8 @@ def _apart(consumer: Any, lanes: Sequence[Lane], deliveries: Sequence[Delivery],
 _killer = Killer.__init__
 
 
-def _without_channels(killer: Killer, settings: Mapping[str, object], queue: str) -> None:
-    _killer(killer, {**settings, "channels": {}}, queue)
+def _without_channels(killer: Killer, settings: Mapping[str, object], queue: str, *, ordered: bool = False) -> None:
+    _killer(killer, {**settings, "channels": {}}, queue, ordered=ordered)
 
 
 _numbers = itertools.count()
