@@ -178,12 +178,12 @@ class Consumer:
     # -- taking in
 
     def _admit(self, batch: Sequence[Delivery], receiver: Receiver) -> None:
+        if self._counted and self._address.ordered:
+            self._suspect(batch)
         for delivery in batch:
             self._put(delivery, receiver)
         if self._counted and not self._address.ordered:
             self._pace.saw(batch)
-        elif self._counted:
-            self._suspect(batch)
         self._start_workers()
 
     def _suspect(self, batch: Sequence[Delivery]) -> None:
@@ -210,9 +210,9 @@ class Consumer:
         due = due_of(delivery.wire)
         if due > time.time():
             self._failing.onward(delivery, due)
-        self._put(delivery, receiver)
-        if self._counted and delivery not in self._failing.unsent:  # what only waits on kills nobody
+        elif self._counted:
             self._suspect([delivery])
+        self._put(delivery, receiver)
         self._start_workers()
 
     def _put(self, delivery: Delivery, receiver: Receiver) -> None:

@@ -148,6 +148,8 @@ class Harness(ABC):
     """Seconds after which the broker takes an unsettled message back unless the adapter prevents it; 0: never."""
     too_large: int = 0
     """Bytes of a body that the broker refuses, on a channel made with `refusing` or without."""
+    backstop_limit: int = 5
+    """The least for `backstop` with which a killer's neighbours are safe."""
     unproved: ClassVar[Mapping[str, str]] = {}
     """For an `Ability`: why cases that need it do not run here. Printed at the end of the run."""
     slow: ClassVar[Mapping[str, str]] = {}

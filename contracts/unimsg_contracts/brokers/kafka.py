@@ -67,6 +67,7 @@ class KafkaHarness(Harness):
     recovery = 40.0
     too_large = 2_000_000
     refused_body = b"x" * 60_000
+    backstop_limit = 3
     unproved: ClassVar[Mapping[str, str]] = {
         "counts_shutdowns": "on Kafka the deaths of processes count, and shutdowns do not",
         "hand_over": "Kafka gives a partition to others when its receiver closes",

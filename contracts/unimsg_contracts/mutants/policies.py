@@ -19,6 +19,7 @@ from unimsg._graveyard import Graveyard
 from unimsg._handling import Attempt
 from unimsg._publisher import Publisher
 from unimsg._routes import Route
+from unimsg._settlements import Settlements
 from unimsg._targets import publisher_to
 from unimsg.adapter import Address, Delivery, Kind, Receiver, Wire
 from unimsg.channel import Channel
@@ -70,6 +71,9 @@ async def _refusal_swallowed(copy: Copy) -> UnimsgError | None:
     return None
 
 
+async def _not_now(settlements: Settlements) -> None: ...
+
+
 def _cancellation_fails(consumer: Consumer, lane: Lane) -> None:
     consumer._failed(lane, RuntimeError("cancelled"))
 
@@ -118,6 +122,7 @@ retries_the_whole_topic = _instead(Copies, "again", _whole_topic, "retries the w
 waits_with_its_slot = _instead(Copy, "send", _never_done, "waits with its slot")
 acknowledges_without_a_copy = _instead(Copy, "send", _never_sent, "acknowledges without a copy")
 swallows_refused_copies = _instead(Copy, "send", _refusal_swallowed, "swallows refused copies")
+settles_at_the_end = _instead(Settlements, "drain", _not_now, "settles at the end")
 hammers = _instead(Copy, "next_wait", lambda _: 0.0, "hammers")
 holds_without_a_word = _instead(_failing.Failing, "stays", lambda *_: None, "holds without a word")
 never_tries_again = _instead(Copy, "next_wait", lambda _: 3600.0, "never tries again")

@@ -235,6 +235,7 @@ POLICIES = (
     Mutant(test_expiry.test_a_message_expires_while_it_waits_for_a_retry, patch=policies.handles_the_expired),
 )
 
+settles_at_the_end = in_members(policies.settles_at_the_end)
 forgets_keys = in_members(policies.forgets_keys)
 PROCESSES = (
     Mutant(test_order_in_processes.test_order_while_processes_join, sending.ShufflesKeys, brokers=RABBITMQ),
@@ -254,6 +255,19 @@ PROCESSES = (
         policies.CountsRedeliveries,
         brokers=RABBITMQ,
         patience=10.0,
+    ),
+    Mutant(
+        test_killers.test_a_killer_on_an_ordered_channel_is_a_dead_letter_alone,
+        patch=settles_at_the_end,
+        brokers=RABBITMQ,
+        patience=20.0,
+    ),
+    Mutant(
+        test_killers.test_a_killer_that_waited_is_a_dead_letter_at_last,
+        patch=policies.no_backstop,
+        brokers=RABBITMQ,
+        patience=20.0,
+        slow=True,
     ),
     Mutant(test_long_keys.test_a_key_with_more_messages_than_prefetch, patch=policies.forgets_keys),
 )
