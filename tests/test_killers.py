@@ -10,7 +10,7 @@ from waiting import until
 
 import unimsg
 from unimsg import Context, Queue, Retry, Service
-from unimsg._pace import turn_of
+from unimsg._suspects import turn_of
 from unimsg.adapter import Delivery
 from unimsg.memory import MemoryBroker, MemoryReceiver
 

@@ -54,7 +54,7 @@ class BatchConsumer(Consumer):
     def _start_workers(self) -> None:
         """One worker collects at a time: two would share what one batch could hold."""
         self._wake_collector()
-        most = 1 if self._suspicious else self.concurrency
+        most = 1 if self._suspects.held else self.concurrency
         while not (self._stopping or self._pace.paused or self._collecting) and len(self._workers) < most:
             lane = self._next()
             if lane is None:
@@ -125,7 +125,7 @@ class BatchConsumer(Consumer):
 
     def _is_single(self, delivery: Delivery) -> bool:
         return (
-            bool(self._suspicious)
+            bool(self._suspects.held)
             or delivery in self._single
             or delivery in self._failing.unsent
             or delivery.epoch.draining

@@ -16,9 +16,10 @@ from unimsg._handling import Attempt, StillRunning
 from unimsg._intake import Intake
 from unimsg._lanes import Lane, Lanes
 from unimsg._message import now, shown
-from unimsg._pace import Pace, is_suspicious, turn_of
+from unimsg._pace import Pace
 from unimsg._room import Rooms
 from unimsg._settlements import Settlements
+from unimsg._suspects import Suspects
 from unimsg._waiting import due_of, retry_room, rooms_of
 from unimsg._workers import Cause, Worker, Workers
 from unimsg.adapter import Address, Delivery, Epoch, Receiver, Wanted
@@ -27,8 +28,6 @@ from unimsg.retry import Retry
 
 log = logging.getLogger("unimsg")
 
-GATHERED_WITHIN = 0.25
-"""Seconds from the first of those that came several times to the last, of several partitions."""
 CANCELLED_AGAIN_AFTER = 1.0
 """Seconds until a message whose task others cancelled is handled again."""
 Work = tuple[Delivery, Receiver]
@@ -87,15 +86,7 @@ class Consumer:
         """Of `def` handlers that were told to stop, and run on."""
         self._counted = broker.adapter.capabilities.counts_redeliveries
         """Whether the broker gives up what it delivered too often."""
-        self._suspicious: set[Delivery] = set()
-        """What came several times of an ordered channel or from a room, and may be one that kills its process. While
-        there is any, one is handled at a time, of any key. It cannot be held alone: RabbitMQ keeps the order of what
-        goes back only for those who take as many as before, and a room is there to hold many. But its neighbours get
-        their turn before it, this time or the next."""
-        self._gathering = False
-        """Whether others may still be on their way that came as often."""
-        self._past_a_killer: set[str | None] = set()
-        """Keys of which the message that had its last chance is done with."""
+        self._suspects = Suspects(ordered=address.ordered, go_on=lambda: self._start_workers())
         self._operations = broker.adapter.operations()
         self._pace = Pace(
             name,
@@ -179,22 +170,11 @@ class Consumer:
 
     def _admit(self, batch: Sequence[Delivery], receiver: Receiver) -> None:
         if self._counted and self._address.ordered:
-            self._suspect(batch)
+            self._suspects.look(batch)
         for delivery in batch:
             self._put(delivery, receiver)
         if self._counted and not self._address.ordered:
             self._pace.saw(batch)
-        self._start_workers()
-
-    def _suspect(self, batch: Sequence[Delivery]) -> None:
-        suspicious = [delivery for delivery in batch if is_suspicious(delivery)]
-        if suspicious and not self._suspicious:
-            self._gathering = True
-            asyncio.get_running_loop().call_later(GATHERED_WITHIN, self._gathered)
-        self._suspicious.update(suspicious)
-
-    def _gathered(self) -> None:
-        self._gathering = False
         self._start_workers()
 
     async def _empty(self) -> None:
@@ -211,7 +191,7 @@ class Consumer:
         if due > time.time():
             self._failing.onward(delivery, due)
         elif self._counted:
-            self._suspect([delivery])
+            self._suspects.look([delivery])
         self._put(delivery, receiver)
         self._start_workers()
 
@@ -249,12 +229,12 @@ class Consumer:
         """One worker, or as many as there are: one whose handler does not wait takes all the rest by itself, and a task
         for each message would cost as much as handling it. Those that are still there a turn later wait."""
         for _ in range(max(1, len(self._workers))):
-            if (self._suspicious and self._workers) or (lane := self._next()) is None:
+            if (self._suspects.held and self._workers) or (lane := self._next()) is None:
                 break
             worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers.add(worker)
-        self._starting = not (self._stopping or self._pace.paused or self._suspicious) and self._lanes.can_start
+        self._starting = not (self._stopping or self._pace.paused or self._suspects.held) and self._lanes.can_start
         if self._starting:
             asyncio.get_running_loop().call_soon(self._start_some)
 
@@ -262,25 +242,18 @@ class Consumer:
         """A lane whose head may be handled now."""
         if self._stopping or self._pace.paused:
             return None
-        if self._suspicious:
-            if self._gathering:
+        if self._suspects.held:
+            if self._suspects.gathering:
                 return None
-            deaths = max(delivery.redelivered or 0 for delivery in self._suspicious)
-            self._lanes.sort(partial(self._turn_of, deaths))
+            self._suspects.sort(self._lanes)
         return self._lanes.start()
-
-    def _turn_of(self, deaths: int, work: Work) -> tuple[bool, float]:
-        """The suspicious ones come first: the others will be theirs when they come again."""
-        delivery, wire = work[0], work[0].wire
-        name = wire.key if self._address.ordered and wire.key is not None else wire.id
-        return delivery not in self._suspicious, turn_of(name, deaths)
 
     async def _work(self, worker: Worker, lane: Lane[Work] | None) -> None:
         try:
             while lane is not None:
                 await self._handle(worker, lane)
                 # Beside a suspicious one nothing is begun: of several workers the last one goes on.
-                lane = None if self._suspicious and len(self._workers) > 1 else self._next()
+                lane = None if self._suspects.held and len(self._workers) > 1 else self._next()
         finally:
             self._workers.remove(worker)
 
@@ -289,8 +262,7 @@ class Consumer:
         if delivery.epoch.draining:
             self._settle(lane, "release")
             return
-        if delivery.last_chance and self._address.ordered and delivery.wire.key not in self._past_a_killer:
-            self._past_a_killer.add(delivery.wire.key)
+        if delivery.last_chance and self._suspects.is_to_blame(delivery):
             self._failing.give_up(delivery)
         if (waiting := self._failing.unsent.get(delivery)) is not None and waiting.is_late():
             self._failing.forget(delivery)
@@ -307,7 +279,7 @@ class Consumer:
         delivery, _ = lane.head
         number = self._failing.number(delivery, lane.tries)
         try:
-            if delivery in self._suspicious:
+            if delivery in self._suspects.held:
                 await self.settlements.drain()  # what was done before must not come again if it takes the process along
                 if delivery.epoch.draining:
                     self._settle(lane, "release")
@@ -352,9 +324,8 @@ class Consumer:
     def _forget(self, delivery: Delivery) -> None:
         """It is settled, or given back."""
         self._failing.forget(delivery)
-        if delivery in self._suspicious:
-            self._suspicious.discard(delivery)
-            asyncio.get_running_loop().call_soon(self._start_workers)  # others may be begun again
+        if delivery in self._suspects.held:
+            self._suspects.forget(delivery)
 
     def _drop(self, lane: Lane[Work]) -> None:
         """Its time is over: nobody wants it handled any more."""

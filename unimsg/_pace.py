@@ -5,7 +5,6 @@ So that it gives up the killer alone, a message that came several times already 
 """
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -25,15 +24,6 @@ BACKLOG_TIMEOUT = 5.0
 def is_suspicious(delivery: Delivery) -> bool:
     """Whether it came so often that it may be what kills those who handle it."""
     return delivery.redelivered is not None and delivery.redelivered >= SUSPICIOUS_FROM
-
-
-def turn_of(name: str, deaths: int) -> float:
-    """The place of a message or key among all that came so often. What comes behind a killer in one order comes before
-    it in the next, which is its reverse, and is done before it kills again. Every second time the order is another one,
-    lest two killers have the same ones between them each time."""
-    digest = hashlib.blake2b(f"{deaths // 2} {name}".encode(errors="replace"), digest_size=4).digest()
-    place = int.from_bytes(digest)
-    return -place if deaths % 2 else place
 
 
 class Pace:

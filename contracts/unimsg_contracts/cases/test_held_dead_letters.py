@@ -7,7 +7,6 @@ from time import monotonic
 
 from unimsg import Bus, Context, DeadLetter, Queue, Reject, Service, Topic
 from unimsg.adapter import Address, Kind, Wanted, Wire
-from unimsg.dead_letters import dead_address
 from unimsg.errors import PublishError
 from unimsg_contracts.handled import Handled
 from unimsg_contracts.marks import guarantee
@@ -18,6 +17,11 @@ WATCHED = 3.0
 """Seconds in which tries to store a dead letter are counted."""
 TRIES = 12
 """Of one message in that time, at most. Waits double, up to a second."""
+
+
+def dead_address(address: Address) -> Address:
+    """Where the dead letters of a queue or subscription lie."""
+    return Address(f"{address.name}..dead", Kind.QUEUE)
 
 
 def service_of(channel: Queue[str] | Topic[str], handled: Handled[str]) -> Service:
