@@ -193,7 +193,7 @@ class Consumer:
         elif self._counted:
             self._suspects.look([delivery])
         self._put(delivery, receiver)
-        self._start_workers()
+        asyncio.get_running_loop().call_soon(self._start_workers)  # once all are here that leave it together
 
     def _put(self, delivery: Delivery, receiver: Receiver) -> None:
         if delivery.given_up:

@@ -48,7 +48,7 @@ class Suspects:
     def look(self, batch: Sequence[Delivery]) -> None:
         """Takes in what came several times, before it is begun."""
         suspicious = [delivery for delivery in batch if is_suspicious(delivery)]
-        if suspicious and not self.held:
+        if suspicious and not self.held and self._ordered:  # what leaves a room together comes together
             self.gathering = True
             asyncio.get_running_loop().call_later(GATHERED_WITHIN, self._gathered)
         self.held.update(suspicious)
