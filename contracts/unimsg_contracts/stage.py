@@ -166,13 +166,14 @@ class Stage:
         self,
         *services: Service[Any],
         url: str | None = None,
+        options: Mapping[str, object] | None = None,
         topology: TopologySetting = "create",
         channels: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> AsyncIterator[Bus]:
         """`unimsg.connect` on this broker, with this stage's adapter. `channels`: their settings."""
         url = url or self.harness.url
         scheme = url.partition("://")[0]
-        broker = {"url": url, **self.harness.options}
+        broker = {"url": url, **(self.harness.options if options is None else options)}
         self._made += _subscriptions_of(services)
         registry.register(scheme, self.adapter_type)
         try:

@@ -14,6 +14,7 @@ from unimsg_contracts.cases import (
     test_fidelity,
     test_flow,
     test_foreign,
+    test_held_dead_letters,
     test_killers,
     test_leaving,
     test_long_keys,
@@ -152,6 +153,23 @@ IN_MEMORY = (
     Mutant(test_services.test_a_failed_handler_has_sent_nothing, patch=memory.sends_at_once),
 )
 
+_held = test_held_dead_letters
+HELD = (
+    Mutant(_held.test_a_full_dead_letter_queue_holds_its_messages, patch=policies.swallows_refused_copies),
+    Mutant(_held.test_a_full_dead_letter_queue_holds_its_messages, patch=policies.hammers),
+    Mutant(_held.test_a_dead_letter_goes_on_once_there_is_room, patch=policies.never_tries_again),
+    Mutant(
+        _held.test_a_forbidden_dead_letter_queue_holds_its_messages,
+        patch=policies.swallows_refused_copies,
+        brokers=RABBITMQ,
+    ),
+    Mutant(_held.test_a_forbidden_dead_letter_queue_holds_its_messages, patch=policies.hammers, brokers=RABBITMQ),
+    Mutant(_held.test_a_dead_letter_that_cannot_be_stored_is_held, patch=policies.swallows_refused_copies),
+    Mutant(_held.test_a_dead_letter_that_cannot_be_stored_is_held, patch=policies.holds_without_a_word),
+    Mutant(_held.test_a_dead_letter_that_is_held_holds_its_key_only, patch=policies.swallows_refused_copies),
+    Mutant(_held.test_a_dead_letter_that_is_held_holds_its_key_only, patch=policies.forgets_keys),
+)
+
 POLICIES = (
     Mutant(test_replay.test_a_new_subscription_can_begin_in_the_past, operating.ForgetsTheStart),
     Mutant(test_replay.test_a_start_in_the_past_meets_the_present, operating.ForgetsTheStart),
@@ -191,7 +209,6 @@ POLICIES = (
     Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, operating.ShowsOnePage),
     Mutant(test_dead_letters.test_redrive_reaches_one_subscription, patch=policies.redrives_to_all_subscriptions),
     Mutant(test_dead_letters.test_an_interrupted_redrive_loses_nothing, patch=policies.removes_before_it_puts_back),
-    Mutant(test_dead_letters.test_a_dead_letter_that_cannot_be_stored_is_held, patch=policies.swallows_refused_copies),
     Mutant(test_dead_letters.test_a_dead_letter_lets_its_key_go_on, patch=policies.forgets_keys),
     Mutant(test_dead_letters.test_browsing_removes_nothing, operating.BrowsingRemoves),
     Mutant(test_batches.test_only_the_poison_of_a_batch_is_dead, patch=policies.buries_the_whole_batch),
@@ -220,6 +237,7 @@ POLICIES = (
     Mutant(test_expiry.test_a_message_expires_while_it_waits_for_a_retry, patch=policies.handles_the_expired),
 )
 
+settles_at_the_end = in_members(policies.settles_at_the_end)
 forgets_keys = in_members(policies.forgets_keys)
 PROCESSES = (
     Mutant(test_order_in_processes.test_order_while_processes_join, sending.ShufflesKeys, brokers=RABBITMQ),
@@ -240,10 +258,23 @@ PROCESSES = (
         brokers=RABBITMQ,
         patience=10.0,
     ),
+    Mutant(
+        test_killers.test_a_killer_on_an_ordered_channel_is_a_dead_letter_alone,
+        patch=settles_at_the_end,
+        brokers=RABBITMQ,
+        patience=20.0,
+    ),
+    Mutant(
+        test_killers.test_a_killer_that_waited_is_a_dead_letter_at_last,
+        patch=policies.no_backstop,
+        brokers=RABBITMQ,
+        patience=20.0,
+        slow=True,
+    ),
     Mutant(test_long_keys.test_a_key_with_more_messages_than_prefetch, patch=policies.forgets_keys),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY, *POLICIES, *PROCESSES)
+MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY, *HELD, *POLICIES, *PROCESSES)
 
 
 def wrapped(fault: str, adapter_type: type[Adapter]) -> type[Adapter]:
