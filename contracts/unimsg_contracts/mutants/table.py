@@ -87,6 +87,7 @@ RECEIVING = (
     Mutant(test_order.test_other_keys_go_on, receiving.OneAtATime),
     Mutant(test_order.test_nothing_is_lost_while_receivers_leave, receiving.CloseAcks),
     Mutant(test_order.test_a_stopped_receiver_keeps_its_running_key, receiving.StopCloses),
+    Mutant(test_leaving.test_what_was_acknowledged_just_before_the_end_never_comes_again, receiving.DropsLastAcks),
     Mutant(test_leaving.test_giving_back_counts_as_nothing, receiving.CountsGivingBack),
     Mutant(test_leaving.test_stop_ends_the_intake_only, receiving.StopDoesNothing),
     Mutant(test_leaving.test_stop_ends_the_intake_only, receiving.StopCloses),
