@@ -1,8 +1,10 @@
 """What the cases of conversations share: who answers, by the library and by hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
-from unimsg import Bus, Queue, Service
+import pytest
+
+from unimsg import Bus, PublishRejected, Queue, RemoteError, Service, UnimsgError
 from unimsg.adapter import Adapter, Address, Delivery, Kind, Receiver, Wire
 from unimsg_contracts.reading import eventually
 from unimsg_contracts.stage import Stage
@@ -48,6 +50,28 @@ class Hand:
 
     async def _next(self) -> Sequence[Delivery]:
         return await self._receiver.receive()
+
+
+async def failure(stage: Stage, asking: Awaitable[object]) -> RemoteError:
+    """What the other side says that went wrong."""
+    try:
+        reply = await stage.within(asking, "the failure", stage.limit)
+    except RemoteError as error:
+        return error
+    except UnimsgError as error:
+        pytest.fail(f"no failure of the other side: {error!r}")
+    pytest.fail(f"no failure but {reply!r}")
+
+
+async def rejected(stage: Stage, asking: Awaitable[object]) -> None:
+    """Waits until it is said that the request was not sent."""
+    try:
+        reply = await stage.within(asking, "a request that cannot be sent")
+    except PublishRejected:
+        return
+    except UnimsgError as error:
+        pytest.fail(f"not rejected: {error!r}")
+    pytest.fail(f"not rejected but answered: {reply!r}")
 
 
 async def dropped(stage: Stage, bus: Bus, **counts: int) -> None:

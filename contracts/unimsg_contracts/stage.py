@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self, TypeVar, overload
@@ -55,6 +55,7 @@ class Stage:
         self._receivers: list[Receiver] = []
         self._adapters: list[Adapter] = []
         self._made: list[Address] = []
+        self._tasks: list[asyncio.Task[Any]] = []
         self._air: dict[Adapter, tuple[Address, Receiver]] = {}
         self._rest = AsyncExitStack()
 
@@ -114,6 +115,11 @@ class Stage:
         self._made.append(address)
         await self.within(adapter.ensure(address, wanted or Wanted(), timeout=self.recovery), "ensure")
         return address
+
+    async def is_missing(self, adapter: Adapter, address: Address) -> bool:
+        """Whether the channel does not exist on the broker."""
+        found = await adapter.operations().inspect(address, Wanted(), timeout=self.recovery)
+        return bool(found) and found[0].found is None
 
     # ---- adapters and receivers
 
@@ -190,7 +196,16 @@ class Stage:
     @overload
     def declare_queue(self, body: TypeForm[Body], *, replies: TypeForm[Reply], **how: Any) -> Queue[Body, Reply]: ...
     @overload
-    def declare_queue(self, body: TypeForm[Body], **how: Any) -> Queue[Body]: ...
+    def declare_queue(
+        self,
+        body: TypeForm[Body],
+        *,
+        key: Callable[[Body], str] = ...,
+        codec: Any = ...,
+        ordered: bool = ...,
+        ttl: float = ...,
+        upgrades: Any = ...,
+    ) -> Queue[Body]: ...
     def declare_queue(self, body: Any, **how: Any) -> Any:
         """A queue with a name that nobody else uses. `how`: as `unimsg.Queue` (which types it)."""
         queue: Queue[Any, Any] = Queue(self.name(), body, **how)
@@ -309,6 +324,12 @@ class Stage:
                 pytest.fail(f"{what} not done within {seconds:g} s")
             raise
 
+    def begin(self, act: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Runs it in the background, until the case's end at the latest."""
+        task = asyncio.create_task(act)
+        self._tasks.append(task)
+        return task
+
     async def answer(self, asking: Awaitable[T]) -> T:
         """What a request or another call returns; fails if that is an error."""
         try:
@@ -338,6 +359,9 @@ class Stage:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         problems = [await self._closed(reader.leave()) for reader in self._readers]
         problems += [await self._closed(worker.abandon()) for worker in self._workers]
         problems += [await self._closed(receiver.aclose()) for receiver in self._receivers]

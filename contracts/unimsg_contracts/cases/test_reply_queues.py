@@ -1,7 +1,6 @@
 """Reply queues: G18 of `send(reply_to=)`, where the reply may come after the client's death."""
 
 from unimsg import Context, Reject, RemoteError, ReplyQueue, Retry, Service
-from unimsg.adapter import Wanted
 from unimsg_contracts.asker import Asker
 from unimsg_contracts.asking import echo
 from unimsg_contracts.child import named
@@ -35,10 +34,8 @@ async def test_the_reply_waits_for_any_client(stage: Stage) -> None:
         ids = {await bus.send(queue, body, reply_to=answers): body for body in ("one", "two")}
         async with bus.pipeline() as pipeline:
             ids[await pipeline.send(queue, "three", reply_to=answers)] = "three"
-    operations = (await stage.adapter()).operations()
-    address = stage.address_of(answers)
-    differences = await operations.inspect(address, Wanted(), timeout=stage.recovery)
-    assert not differences, "who sends does not make the reply queue"
+    missing = await stage.is_missing(await stage.adapter(), stage.address_of(answers))
+    assert not missing, "who sends does not make the reply queue"
     client = Client(answers)
     async with stage.bus(echo(queue)), stage.bus(client.service):
         await client.come(stage, 3)
@@ -103,6 +100,4 @@ async def test_who_answers_makes_no_reply_queue(stage: Stage) -> None:
 
             await eventually(dead, stage.recovery, lambda: "the message without a reply queue is no dead letter")
     assert client.got == {kept: "kept"}
-    operations = (await stage.adapter()).operations()
-    missing = await operations.inspect(stage.address_of(gone), Wanted(), timeout=stage.recovery)
-    assert [one.found for one in missing] == [None], "who answers has made it"
+    assert await stage.is_missing(await stage.adapter(), stage.address_of(gone)), "who answers has made it"

@@ -2,10 +2,9 @@
 
 from time import monotonic
 
-import pytest
-
-from unimsg import Context, Queue, Reject, RemoteError, Retry, Service
+from unimsg import Context, Queue, Reject, Retry, Service
 from unimsg.adapter import Address, Kind
+from unimsg_contracts.asking import failure
 from unimsg_contracts.handled import Handled
 from unimsg_contracts.marks import guarantee
 from unimsg_contracts.stage import Stage
@@ -24,9 +23,8 @@ async def test_a_rejection_reaches_who_asked(stage: Stage) -> None:
         raise Reject("there is no such order", code="no-such-order")
 
     async with stage.bus(service) as bus:
-        with pytest.raises(RemoteError) as raised:
-            await stage.within(bus.request(queue, "x", timeout=stage.limit), "the rejection", stage.limit)
-        assert (raised.value.code, raised.value.text) == ("no-such-order", "there is no such order")
+        told = await failure(stage, bus.request(queue, "x", timeout=stage.recovery))
+        assert (told.code, told.text) == ("no-such-order", "there is no such order")
         await stage.breathe(await stage.adapter())
         assert [letter async for letter in bus.dead_letters(queue)] == []
     assert handled.attempts("x") == [1]
@@ -50,13 +48,11 @@ async def test_an_error_is_told_without_its_text(stage: Stage) -> None:
         raise RuntimeError("out of paper")
 
     async with stage.bus(one, two) as bus:
-        with pytest.raises(RemoteError) as raised:
-            await stage.within(bus.request(closed, "x", timeout=stage.limit), "the failure", stage.limit)
-        assert (raised.value.code, raised.value.text) == ("internal", "")
+        told = await failure(stage, bus.request(closed, "x", timeout=stage.recovery))
+        assert (told.code, told.text) == ("internal", "")
         assert attempts == [1, 2]
-        with pytest.raises(RemoteError) as raised:
-            await stage.within(bus.request(open_, "x", timeout=stage.limit), "the failure", stage.limit)
-        assert (raised.value.code, raised.value.text) == ("internal", "out of paper")
+        told = await failure(stage, bus.request(open_, "x", timeout=stage.recovery))
+        assert (told.code, told.text) == ("internal", "out of paper")
         assert [letter async for letter in bus.dead_letters(closed)] == []
 
 
@@ -75,10 +71,9 @@ async def test_a_request_is_retried_within_its_deadline_only(stage: Stage) -> No
         return body
 
     async with stage.bus(service) as bus:
-        assert await stage.answer(bus.request(queue, "once", timeout=stage.limit)) == "once"
+        assert await stage.answer(bus.request(queue, "once", timeout=stage.recovery)) == "once"
         began = monotonic()
-        with pytest.raises(RemoteError, match="internal"):
-            await stage.within(bus.request(queue, "hopeless", timeout=3000), "the failure", stage.patience)
+        assert (await failure(stage, bus.request(queue, "hopeless", timeout=3000))).code == "internal"
         assert monotonic() - began >= 0.1
     assert handled.attempts("once") == [1, 2]
     assert handled.attempts("hopeless") == [1, 2]
@@ -96,11 +91,10 @@ async def test_an_undecodable_request_is_told(stage: Stage) -> None:
         return 2 * body
 
     async with stage.bus(service), stage.bus() as bus:
-        with pytest.raises(RemoteError) as raised:
-            await stage.within(bus.request(same, "no number", timeout=stage.limit), "the failure", stage.limit)
-        assert raised.value.code == "undecodable"
+        told = await failure(stage, bus.request(same, "no number", timeout=stage.recovery))
+        assert told.code == "undecodable"
     async with stage.bus(service) as bus:
-        assert await stage.answer(bus.request(queue, 7, timeout=stage.limit)) == 14
+        assert await stage.answer(bus.request(queue, 7, timeout=stage.recovery)) == 14
 
 
 @guarantee("G18")
@@ -118,9 +112,8 @@ async def test_a_reply_that_cannot_travel_is_an_error(stage: Stage) -> None:
     reader = await stage.reader(adapter, await stage.ensure(adapter, Address(out.name, Kind.QUEUE)))
     async with stage.bus(service) as bus:
         for body in ("a number", "too much"):
-            with pytest.raises(RemoteError, match="internal"):
-                await stage.within(bus.request(queue, body, timeout=stage.limit), "the failure", stage.limit)
-        assert await stage.answer(bus.request(queue, "fine", timeout=stage.limit)) == "fine"
+            assert (await failure(stage, bus.request(queue, body, timeout=stage.recovery))).code == "internal"
+        assert await stage.answer(bus.request(queue, "fine", timeout=stage.recovery)) == "fine"
         await stage.count(1, reader)
     assert [delivery.wire.body for delivery in reader.got] == [b"fine"]
 
@@ -139,7 +132,6 @@ async def test_the_reply_comes_after_what_the_handler_sent(stage: Stage) -> None
     adapter = await stage.adapter()
     address = await stage.ensure(adapter, Address(out.name, Kind.QUEUE))
     async with stage.bus(service) as bus:
-        assert await stage.answer(bus.request(queue, "fine", timeout=stage.limit)) == "fine"
+        assert await stage.answer(bus.request(queue, "fine", timeout=stage.recovery)) == "fine"
         await stage.harness.delete(address)
-        with pytest.raises(RemoteError, match="internal"):
-            await stage.within(bus.request(queue, "lost", timeout=stage.limit), "the failure", stage.limit)
+        assert (await failure(stage, bus.request(queue, "lost", timeout=stage.recovery))).code == "internal"

@@ -28,7 +28,7 @@ class Gate:
 
     async def asked(self, bus: Bus, timeout: float) -> dict[str, "asyncio.Task[str]"]:
         """Requests that are all in their handlers."""
-        tasks = {f"{n}": asyncio.create_task(bus.request(self.queue, f"{n}", timeout=timeout)) for n in range(REQUESTS)}
+        tasks = {f"{n}": self._stage.begin(bus.request(self.queue, f"{n}", timeout=timeout)) for n in range(REQUESTS)}
         await eventually(
             lambda: len(self._begun) >= REQUESTS, self._stage.limit, lambda: f"{len(self._begun)} of {REQUESTS} began"
         )
@@ -44,11 +44,11 @@ async def test_requests_survive_a_cut_of_who_asks(stage: Stage) -> None:
     """The requester's connection is reset while it waits: it gets every reply, and asks on."""
     network, gate = await stage.network(), Gate(stage)
     async with stage.bus(gate.service), stage.bus(url=network.url) as bus:
-        asked = await gate.asked(bus, stage.limit)
+        asked = await gate.asked(bus, stage.recovery)
         await network.cut()
         gate.open.set()
         await gate.answered(asked)
-        assert await stage.answer(bus.request(gate.queue, "next", timeout=stage.limit)) == "re next"
+        assert await stage.answer(bus.request(gate.queue, "next", timeout=stage.recovery)) == "re next"
 
 
 @guarantee("G18", needs=("cut",), times=2)
@@ -56,11 +56,11 @@ async def test_requests_survive_a_cut_of_who_answers(stage: Stage) -> None:
     """The responder's connection is reset while it handles: every request is answered, and later ones too."""
     network, gate = await stage.network(), Gate(stage)
     async with stage.bus(gate.service, url=network.url), stage.bus() as bus:
-        asked = await gate.asked(bus, stage.limit)
+        asked = await gate.asked(bus, stage.recovery)
         await network.cut()
         gate.open.set()
         await gate.answered(asked)
-        assert await stage.answer(bus.request(gate.queue, "next", timeout=stage.limit)) == "re next"
+        assert await stage.answer(bus.request(gate.queue, "next", timeout=stage.recovery)) == "re next"
 
 
 @guarantee("G18", needs=("restart",), times=3)
@@ -82,4 +82,4 @@ async def test_requests_survive_a_restart_of_the_broker(stage: Stage) -> None:
         assert not wrong, f"neither a reply nor a clear error: {wrong}"
         lost = sum(isinstance(end, RequestTimeout | PublishUnconfirmed) for end in ended)
         stage.record(f"{lost} of {len(asked)} requests that waited over a restart had no reply")
-        assert await stage.answer(bus.request(gate.queue, "next", timeout=stage.limit)) == "re next"
+        assert await stage.answer(bus.request(gate.queue, "next", timeout=stage.recovery)) == "re next"

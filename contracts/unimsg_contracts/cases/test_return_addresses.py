@@ -1,12 +1,11 @@
 """Return addresses: G18 against replies that nobody waits for, and against senders who try to abuse them."""
 
-import asyncio
 import secrets
 
 import pytest
 
 from unimsg import MemoryStore, RequestTimeout, Retry, Service
-from unimsg.adapter import Address, Kind, Wanted
+from unimsg.adapter import Address, Kind
 from unimsg.keys import partition_of
 from unimsg_contracts.asking import Hand, dropped
 from unimsg_contracts.marks import guarantee
@@ -22,7 +21,7 @@ async def test_late_and_repeated_replies_are_dropped(stage: Stage) -> None:
     queue = stage.declare_queue(str, replies=str)
     hand = await Hand.of(stage, queue)
     async with stage.bus() as bus:
-        asked = asyncio.create_task(bus.request(queue, "once", timeout=stage.limit))
+        asked = stage.begin(bus.request(queue, "once", timeout=stage.recovery))
         request = await hand.take()
         await hand.answer(request, b"first")
         await hand.answer(request, b"second")
@@ -32,7 +31,7 @@ async def test_late_and_repeated_replies_are_dropped(stage: Stage) -> None:
             await bus.request(queue, "too long", timeout=1.0)
         await hand.answer(await hand.take(), b"late")
         await dropped(stage, bus, duplicate=1, late=1, unknown=0)
-        asked = asyncio.create_task(bus.request(queue, "again", timeout=stage.limit))
+        asked = stage.begin(bus.request(queue, "again", timeout=stage.recovery))
         await hand.answer(await hand.take(), b"well")
         assert await stage.answer(asked) == "well"
 
@@ -43,9 +42,9 @@ async def test_forged_replies_are_dropped(stage: Stage) -> None:
     queue = stage.declare_queue(str, replies=str)
     hand = await Hand.of(stage, queue)
     async with stage.bus() as bus, stage.bus() as other:
-        asked = asyncio.create_task(bus.request(queue, "mine", timeout=stage.limit))
+        asked = stage.begin(bus.request(queue, "mine", timeout=stage.recovery))
         mine = await hand.take()
-        others = asyncio.create_task(other.request(queue, "theirs", timeout=stage.limit))
+        others = stage.begin(other.request(queue, "theirs", timeout=stage.recovery))
         theirs = await hand.take()
         prefix = stage.adapter_type.attribute_prefix
         for id in (theirs.id, "", "x" * 1000, mine.id.upper(), f"{mine.id} "):
@@ -128,8 +127,7 @@ async def test_other_addresses_are_never_answered(stage: Stage) -> None:
     await stage.exactly(adapter, to_victim, [], reader)
     assert sorted(handled) == sorted(str(n) for n in range(len(wires)))
     for name in (f"unimsg.{new}", f"unimsg.inbox.{new}", f"unimsg.reply.{new}..dead"):
-        missing = await adapter.operations().inspect(Address(name, Kind.QUEUE), Wanted(), timeout=stage.recovery)
-        assert [one.found for one in missing] == [None], f"{name} was made"
+        assert await stage.is_missing(adapter, Address(name, Kind.QUEUE)), f"{name} was made"
 
 
 @guarantee("G18")
@@ -151,7 +149,7 @@ async def test_a_reply_is_never_answered(stage: Stage) -> None:
     async with stage.bus(service) as bus:
         await stage.send(adapter, stage.address_of(answers), [stage.wire(b"in a reply queue", headers=back)])
         await eventually(lambda: got == ["in a reply queue"], stage.recovery, lambda: f"{got} came")
-        asked = asyncio.create_task(bus.request(queue, "hello", timeout=stage.limit))
+        asked = stage.begin(bus.request(queue, "hello", timeout=stage.recovery))
         await hand.answer(await hand.take(), b"in an inbox", headers=back)
         assert await stage.answer(asked) == "in an inbox"
     await stage.exactly(adapter, stage.address_of(other), [], reader)
@@ -177,7 +175,7 @@ async def test_a_requester_that_is_gone_holds_nothing(stage: Stage) -> None:
     async with stage.bus(service) as bus:
         for body in (b"fails", b"works") * 3:
             await stage.send(adapter, address, [stage.wire(body, headers=back)])
-        assert await stage.answer(bus.request(queue, "next", timeout=stage.limit)) == "next"
+        assert await stage.answer(bus.request(queue, "next", timeout=stage.recovery)) == "next"
         await eventually(lambda: len(handled) >= 7, stage.recovery, lambda: f"{handled} were handled")
         await stage.breathe(adapter)
         assert [letter async for letter in bus.dead_letters(queue)] == []

@@ -40,7 +40,7 @@ async def test_a_survey_collects_every_reply(stage: Stage) -> None:
     couriers = [courier(topic, "red", "10"), courier(topic, "blue", "12"), courier(topic, "idle", None)]
     couriers.append(courier(topic, "broken", Reject("no van", code="no-van")))
     async with stage.bus(*couriers) as bus:
-        async with bus.survey(topic, "to open the inbox", timeout=stage.limit, at_most=2) as first:
+        async with bus.survey(topic, "to open the inbox", timeout=stage.recovery, at_most=2) as first:
             assert len([reply.body async for reply in first]) == 2
         began = monotonic()
         async with bus.survey(topic, "to Rome", timeout=seconds(stage)) as survey:
@@ -58,7 +58,7 @@ async def test_a_survey_ends_with_its_count(stage: Stage) -> None:
     topic: Price = stage.declare_topic(str, replies=str)
     couriers = [courier(topic, name, name) for name in ("red", "blue", "green")]
     async with stage.bus(*couriers) as bus, bus.survey(topic, "to Rome", timeout=3600, at_most=2) as survey:
-        replies = await stage.answer(_all(survey))
+        replies = await stage.within(_all(survey), "two replies", 2 * stage.patience)
         await dropped(stage, bus, late=1)
     assert len(set(replies)) == 2
     assert set(replies) <= {"red", "blue", "green"}
@@ -70,7 +70,7 @@ async def test_replies_come_as_they_are_given(stage: Stage) -> None:
     topic: Price = stage.declare_topic(str, replies=str)
     go_on = asyncio.Event()
     couriers = [courier(topic, "fast", "fast"), courier(topic, "slow", "slow", go_on)]
-    async with stage.bus(*couriers) as bus, bus.survey(topic, "to Rome", timeout=stage.limit, at_most=2) as survey:
+    async with stage.bus(*couriers) as bus, bus.survey(topic, "to Rome", timeout=stage.recovery, at_most=2) as survey:
         first = await stage.within(anext(survey), "the first reply", 2 * stage.patience)
         assert first.body == "fast"
         go_on.set()
@@ -85,7 +85,7 @@ async def test_each_subscription_replies_once(stage: Stage) -> None:
     adapter = await stage.adapter()
     subscription = await stage.subscription(adapter, Address(topic.name, Kind.TOPIC), "by-hand")
     reader = await stage.reader(adapter, subscription)
-    async with stage.bus() as bus, bus.survey(topic, "to Rome", timeout=stage.limit, at_most=2) as survey:
+    async with stage.bus() as bus, bus.survey(topic, "to Rome", timeout=stage.recovery, at_most=2) as survey:
         await stage.count(1, reader)
         asked, prefix = reader.got[0].wire, adapter.attribute_prefix
         inbox = Address(asked.headers[f"{prefix}replyto"], Kind.INBOX)
@@ -104,13 +104,13 @@ async def test_leaving_a_survey_stops_it(stage: Stage) -> None:
     topic: Price = stage.declare_topic(str, replies=str)
     go_on = asyncio.Event()
     async with stage.bus(courier(topic, "fast", "fast"), courier(topic, "slow", "slow", go_on)) as bus:
-        async with bus.survey(topic, "to Rome", timeout=stage.limit) as survey:
+        async with bus.survey(topic, "to Rome", timeout=stage.recovery) as survey:
             async for reply in survey:
                 assert reply.body == "fast"
                 break
         go_on.set()
         await dropped(stage, bus, late=1, unknown=0)
-        async with bus.survey(topic, "to Oslo", timeout=stage.limit, at_most=2) as survey:
+        async with bus.survey(topic, "to Oslo", timeout=stage.recovery, at_most=2) as survey:
             assert sorted(await stage.answer(_all(survey))) == ["fast", "slow"]
 
 
@@ -132,7 +132,7 @@ async def test_nobody_is_asked_after_the_end(stage: Stage) -> None:
         async with bus.survey(topic, "too late", timeout=seconds(stage)) as survey:
             assert await stage.answer(_all(survey)) == []
         async with stage.bus(service):
-            async with bus.survey(topic, "in time", timeout=stage.limit, at_most=1) as survey:
+            async with bus.survey(topic, "in time", timeout=stage.recovery, at_most=1) as survey:
                 assert await stage.answer(_all(survey)) == ["in time"]
             await stage.breathe(adapter)
     assert asked == ["in time"]
@@ -146,7 +146,7 @@ async def test_surveys_leave_nothing_behind(stage: Stage) -> None:
 
         async def ask(count: int) -> None:
             for number in range(count):
-                async with bus.survey(topic, "to Rome", timeout=stage.limit, at_most=2) as survey:
+                async with bus.survey(topic, "to Rome", timeout=stage.recovery, at_most=2) as survey:
                     async for _ in survey:
                         if number % 2:
                             break
