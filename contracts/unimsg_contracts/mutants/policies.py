@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -43,21 +43,10 @@ from unimsg.errors import UnimsgError
 from unimsg.retry import Again, Dead, Reject, Retry, decide
 from unimsg_contracts.killer import Killer
 from unimsg_contracts.mutants.broken import BrokenReceiver
+from unimsg_contracts.mutants.planted import instead as _instead
 from unimsg_contracts.stage import Stage
 
 Lane = Any  # of the core's works
-
-
-def _instead(owner: Any, name: str, fault: Any, why: str) -> Callable[[], AbstractContextManager[None]]:
-    """A mutant in which `owner` has `fault` as `name`."""
-
-    @contextmanager
-    def planted() -> Iterator[None]:
-        with patch.object(owner, name, fault):
-            yield
-
-    planted.__name__, planted.__doc__ = why.replace(" ", "_"), why
-    return planted
 
 
 _again, _dead, _send = Copies.again, Copies.dead, Copy.send

@@ -23,13 +23,19 @@ from unimsg_contracts.cases import (
     test_ordered_retry,
     test_reconnection,
     test_replay,
+    test_reply_queues,
+    test_request_failures,
+    test_request_faults,
+    test_requests,
     test_retry,
+    test_return_addresses,
     test_sending,
     test_services,
     test_settlement,
+    test_surveys,
     test_topology,
 )
-from unimsg_contracts.mutants import memory, operating, policies, receiving, sending
+from unimsg_contracts.mutants import conversations, memory, operating, policies, receiving, sending
 from unimsg_contracts.mutants.broken import around
 from unimsg_contracts.mutants.members import SettlesNothingAfterStop, in_members
 from unimsg_contracts.mutants.planted import Mutant
@@ -275,7 +281,88 @@ PROCESSES = (
     Mutant(test_long_keys.test_a_key_with_more_messages_than_prefetch, patch=policies.forgets_keys),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*SENDING, *RECEIVING, *OPERATING, *IN_MEMORY, *HELD, *POLICIES, *PROCESSES)
+CONVERSATIONS = (
+    Mutant(test_requests.test_each_request_gets_its_own_reply, patch=conversations.gives_replies_in_turn),
+    Mutant(
+        test_requests.test_a_request_nobody_handles_ends_at_its_deadline, patch=conversations.waits_beyond_the_deadline
+    ),
+    Mutant(test_requests.test_a_request_nobody_handles_ends_at_its_deadline, patch=policies.handles_the_expired),
+    Mutant(
+        test_requests.test_a_request_to_a_deleted_queue_is_rejected, patch=conversations.waits_for_what_was_not_sent
+    ),
+    Mutant(
+        test_requests.test_a_request_without_a_broker_is_rejected_in_time,
+        patch=conversations.waits_for_what_was_not_sent,
+        brokers=RABBITMQ,
+    ),
+    Mutant(test_requests.test_replies_are_typed, patch=conversations.reads_the_first_type),
+    Mutant(test_requests.test_a_reply_of_another_type_is_an_error, patch=conversations.takes_any_reply),
+    Mutant(test_requests.test_requests_keep_the_order_of_a_key, sending.ShufflesKeys),
+    Mutant(test_requests.test_a_handler_asks_another, patch=conversations.asks_out_of_context),
+    Mutant(test_requests.test_what_runs_at_shutdown_replies, patch=conversations.stops_without_grace),
+    Mutant(test_requests.test_the_end_of_the_bus_ends_its_requests, patch=conversations.leaves_requests_waiting),
+    Mutant(test_requests.test_conversations_under_a_prefix, patch=conversations.answers_without_prefix),
+    Mutant(test_request_failures.test_a_rejection_reaches_who_asked, patch=conversations.buries_requests),
+    Mutant(test_request_failures.test_a_rejection_reaches_who_asked, patch=policies.retries_what_is_final),
+    Mutant(test_request_failures.test_an_error_is_told_without_its_text, patch=conversations.tells_every_text),
+    Mutant(
+        test_request_failures.test_a_request_is_retried_within_its_deadline_only,
+        patch=conversations.retries_beyond_the_deadline,
+    ),
+    Mutant(
+        test_request_failures.test_a_request_is_retried_within_its_deadline_only, patch=conversations.retries_no_request
+    ),
+    Mutant(test_request_failures.test_an_undecodable_request_is_told, patch=policies.acknowledges_without_a_copy),
+    Mutant(test_request_failures.test_a_reply_that_cannot_travel_is_an_error, patch=conversations.says_anything),
+    Mutant(
+        test_request_failures.test_the_reply_comes_after_what_the_handler_sent,
+        patch=conversations.replies_whatever_happens,
+    ),
+    Mutant(test_return_addresses.test_late_and_repeated_replies_are_dropped, patch=conversations.forgets_who_asked),
+    Mutant(test_return_addresses.test_forged_replies_are_dropped, patch=conversations.gives_replies_in_turn),
+    Mutant(test_return_addresses.test_inboxes_are_private, conversations.TellsAllInboxes),
+    Mutant(test_return_addresses.test_other_addresses_are_never_answered, patch=conversations.answers_any_address),
+    Mutant(test_return_addresses.test_a_reply_is_never_answered, patch=conversations.answers_replies),
+    Mutant(
+        test_return_addresses.test_a_requester_that_is_gone_holds_nothing, patch=conversations.holds_what_cannot_be_told
+    ),
+    Mutant(test_return_addresses.test_a_repeated_request_gets_the_stored_reply, patch=policies.never_marks),
+    Mutant(test_return_addresses.test_a_repeated_request_gets_the_stored_reply, patch=conversations.forgets_the_reply),
+    Mutant(test_reply_queues.test_the_reply_waits_for_any_client, patch=conversations.makes_no_reply_queue),
+    Mutant(test_reply_queues.test_the_reply_waits_for_any_client, patch=conversations.forgets_the_cause),
+    Mutant(
+        test_reply_queues.test_the_reply_outlives_the_client_that_asked,
+        patch=conversations.forgets_the_cause,
+        brokers=RABBITMQ,
+    ),
+    Mutant(test_reply_queues.test_a_failure_is_a_reply_and_a_dead_letter, patch=conversations.tells_nobody),
+    Mutant(test_reply_queues.test_a_failure_is_a_reply_and_a_dead_letter, patch=conversations.buries_nothing),
+    Mutant(test_reply_queues.test_who_answers_makes_no_reply_queue, sending.CreatesMissing),
+    Mutant(test_surveys.test_a_survey_collects_every_reply, sending.FirstSubscriptionOnly),
+    Mutant(test_surveys.test_a_survey_collects_every_reply, patch=conversations.tells_nobody),
+    Mutant(test_surveys.test_a_survey_ends_with_its_count, patch=conversations.never_has_enough),
+    Mutant(test_surveys.test_replies_come_as_they_are_given, patch=conversations.waits_for_all_replies),
+    Mutant(test_surveys.test_each_subscription_replies_once, patch=conversations.takes_repeated_replies),
+    Mutant(test_surveys.test_leaving_a_survey_stops_it, patch=conversations.goes_on_collecting),
+    Mutant(test_surveys.test_nobody_is_asked_after_the_end, patch=policies.handles_the_expired),
+    Mutant(test_surveys.test_surveys_leave_nothing_behind, patch=conversations.leaks_a_task),
+    Mutant(test_request_faults.test_requests_survive_a_cut_of_who_asks, patch=memory.stays_away),
+    Mutant(test_request_faults.test_requests_survive_a_cut_of_who_answers, patch=memory.stays_away),
+    Mutant(
+        test_request_faults.test_requests_survive_a_restart_of_the_broker, receiving.NeverReconnects, brokers=RABBITMQ
+    ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (
+    *SENDING,
+    *RECEIVING,
+    *OPERATING,
+    *IN_MEMORY,
+    *HELD,
+    *POLICIES,
+    *CONVERSATIONS,
+    *PROCESSES,
+)
 
 
 def wrapped(fault: str, adapter_type: type[Adapter]) -> type[Adapter]:
