@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from unimsg._redriving import Chosen, Redriving
+from unimsg._redriving import Chosen, Dropping, Redriving
 from unimsg._routes import OPEN_TIMEOUT, Route
 from unimsg._targets import source_of
 from unimsg.adapter import ChannelMissing, Wire
@@ -21,12 +21,18 @@ AT_ONCE = 10_000
 
 
 class Graveyard:
-    """See `Bus.dead_letters` and `Bus.redrive`."""
+    """See `Bus.dead_letters`, `Bus.redrive` and `Bus.drop_dead_letters`."""
 
     def __init__(self, route: Route, subscription: str | None) -> None:
         self._route = route
         self._source = source_of(route, subscription)
         self._dead = dead_address(self._source)
+        self._moving: Redriving | None = None
+
+    @property
+    def moved(self) -> int:
+        """How many the call that runs has put back or dropped so far."""
+        return self._moving.moved if self._moving is not None else 0
 
     async def letters(self) -> Sequence[DeadLetter]:
         """Read to the end before any is shown: who reads them slowly keeps none from others, and may redrive them."""
@@ -42,25 +48,42 @@ class Graveyard:
                     size += len(wire.body)
         return letters
 
+    async def all(self) -> AsyncGenerator[DeadLetter, None]:
+        """However many; to be closed by who does not read to the end. Meanwhile they may be kept from others."""
+        async with aclosing(self._pages()) as pages:
+            async for page in pages:
+                for wire in page:
+                    yield self._read(wire)
+
     async def redrive(self, where: Callable[[DeadLetter], bool], limit: int | None, rate: float | None) -> int:
         if (limit is not None and limit < 1) or (rate is not None and not rate > 0):
             raise ValueError("limit must be 1 or more, rate more than 0 a second")
-        redriving = Redriving(self._route, self._source, self._dead)
+        return await self._move(Redriving(self._route, self._source, self._dead), where, limit, rate)
+
+    async def drop(self, where: Callable[[DeadLetter], bool], limit: int | None) -> int:
+        if limit is not None and limit < 1:
+            raise ValueError("limit must be 1 or more")
+        return await self._move(Dropping(self._route, self._source, self._dead), where, limit, None)
+
+    async def _move(
+        self, moving: Redriving, where: Callable[[DeadLetter], bool], limit: int | None, rate: float | None
+    ) -> int:
         chosen = await self._choose(where, limit)
         left = chosen.count  # no more: what fails again meanwhile is a dead letter for the next call
+        self._moving = moving
         while chosen.ids:
-            await redriving.move(chosen, rate)
-            if redriving.missing:
+            await moving.move(chosen, rate)
+            if moving.missing:
                 log.warning(
-                    "%s: %d dead letters that were chosen did not come, others took or hold them: redrive again",
+                    "%s: %d dead letters that were chosen did not come, others took or hold them: try again",
                     self._dead.name,
-                    redriving.missing,
+                    moving.missing,
                 )
                 break
-            if redriving.moved >= left:
+            if moving.moved >= left:
                 break
-            chosen = await self._choose(where, min(left - redriving.moved, AT_ONCE))
-        return redriving.moved
+            chosen = await self._choose(where, min(left - moving.moved, AT_ONCE))
+        return moving.moved
 
     async def _choose(self, where: Callable[[DeadLetter], bool], most: int | None) -> Chosen:
         """Looks at all, or until `most` are found."""

@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unimsg._publisher import Publisher
 from unimsg._routes import OPEN_TIMEOUT, Route
@@ -52,6 +53,9 @@ class Chosen:
 class Redriving:
     """One call of `Bus.redrive`."""
 
+    done: ClassVar[str] = "put back"
+    """What was done with those that moved."""
+
     def __init__(self, route: Route, source: Address, dead: Address) -> None:
         self._route = route
         self._source = source
@@ -94,9 +98,9 @@ class Redriving:
         except TimeoutError:
             return []
         except ChannelMissing as error:
-            raise TopologyError(f"{error}: {self.moved} dead letters were put back before") from error
+            raise TopologyError(f"{error}: {self.moved} dead letters were {self.done} before") from error
         except ReceiverClosed as error:
-            raise BusClosed(f"{self._dead.name}: the bus was closed; {self.moved} were put back before") from error
+            raise BusClosed(f"{self._dead.name}: the bus was closed; {self.moved} were {self.done} before") from error
 
     async def _put_all_back(
         self,
@@ -120,6 +124,20 @@ class Redriving:
         """Raises the first error, after all that were confirmed are removed."""
         wires = [anew(self._route, without_record(delivery.wire)) for delivery in deliveries]
         return await replace(receiver, deliveries, target, wires)
+
+
+class Dropping(Redriving):
+    """One call of `Bus.drop_dead_letters`: what is wanted goes nowhere."""
+
+    done = "dropped"
+
+    async def _put_back(self, receiver: Receiver, target: Publisher, deliveries: Sequence[Delivery]) -> int:
+        if deliveries:
+            try:
+                await receiver.ack(deliveries)
+            except SettlementLost as error:
+                log.warning("some dead letters that were dropped may still be in their place: %s", error)
+        return len(deliveries)
 
 
 class _Others:

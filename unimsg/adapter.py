@@ -5,11 +5,12 @@ where a method says otherwise. An adapter owns names, topology, connecting and r
 wire, publish outcomes, leases, settlement and the mapping of its client's errors. It owns no policy: retry,
 order inside a process, concurrency, deadlines of handlers, duplicates and codecs are the core's. Handlers run
 in the core's own tasks, never on a client's callback, and the core settles each delivery that it was handed
-exactly once. `unimsg.memory` is the executable specification of this file.
+exactly once. `unimsg.memory` is the executable specification of this file. What operators need, `Operations`, stands in
+`unimsg.operations`, and is imported from here.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from unimsg.errors import PublishError, UnimsgError
 
 if TYPE_CHECKING:
+    from unimsg.operations import About, Difference, Missing, Operations, Right
     from unimsg.options import BrokerOptions, ChannelOptions
 
 __all__ = [
+    "About",
     "Adapter",
     "AdapterHealth",
     "Address",
@@ -32,10 +35,12 @@ __all__ = [
     "Difference",
     "Epoch",
     "Kind",
+    "Missing",
     "Operations",
     "Receiver",
     "ReceiverClosed",
     "ReceiverHealth",
+    "Right",
     "SettlementLost",
     "Wanted",
     "Wire",
@@ -192,17 +197,9 @@ class Wanted:
     core refuses the rest."""
     delays: tuple[float, ...] = ()
     """Seconds that `send(delay=)` to this address will be called with; none beyond `Capabilities.max_delay`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One way in which the broker differs from what is wanted."""
-
-    what: str
-    """The broker's resource, in its words: "queue orders.place", "topic web.clicks partitions"."""
-    wanted: str
-    found: str | None
-    """None: it does not exist."""
+    temporary: bool = False
+    """Of a subscription to a topic that exists: for one receiver, without dead letters. `Operations.delete` removes it;
+    where its process dies before that, the broker does by itself within a time that the broker's page tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,53 +279,6 @@ class Receiver(ABC):
     async def aclose(self) -> None:
         """Ends it. The broker has every ack given before; everything unsettled goes back, keys in order. Bounded in
         time, idempotent, never raises for a dead broker."""
-
-
-class Operations(ABC):
-    """What operators need. It never consumes a message and counts as no delivery."""
-
-    @abstractmethod
-    async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        """Compares the broker with what is wanted. Empty: `ensure` would change nothing and refuse nothing.
-
-        Raises: as `Adapter.ensure`, but for TopologyError.
-        """
-
-    @abstractmethod
-    async def backlog(self, address: Address, *, timeout: float) -> int | None:
-        """How many messages wait in this queue or subscription, not counting those handed out where the broker tells
-        them apart; None where the broker does not tell at all.
-
-        Raises:
-            ChannelMissing: it does not exist.
-            ConnectError, PermissionDenied: as everywhere.
-        """
-
-    @abstractmethod
-    def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
-        """What waits in this queue or subscription, `limit` at most, in pages, the oldest first as far as the broker
-        has an order. It consumes nothing, and counts as no delivery that matters. What a receiver holds may be left
-        out; what was shown may be kept from receivers until it was read to its end or closed, and is there for them
-        then.
-
-        A page is not empty, has 1,000 messages at most, and of bodies 16 MiB, but for one that is larger by itself. Of
-        earlier pages nothing but what it takes to give them back stays in memory. `timeout`: seconds for each page.
-
-        Raises:
-            ChannelMissing: it does not exist.
-            ConnectError, PermissionDenied: as everywhere.
-        """
-
-    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
-        """What was sent to a topic from `since` until now, in batches; of one key in the order sent. It disturbs no
-        subscription, and leaves nothing behind when it was read to its end or closed. Not called where
-        `Capabilities.max_history` is None. `timeout`: seconds for each batch.
-
-        Raises:
-            ChannelMissing: it does not exist, or keeps no history.
-            ConnectError, PermissionDenied: as everywhere.
-        """
-        raise ChannelMissing(f"{topic.name} keeps no history")
 
 
 class Adapter(ABC):
@@ -411,7 +361,7 @@ class Adapter(ABC):
         """What this process knows. No I/O."""
 
     @abstractmethod
-    def operations(self) -> Operations: ...
+    def operations(self) -> "Operations": ...
 
     @abstractmethod
     async def aclose(self, *, timeout: float) -> None:
@@ -419,8 +369,13 @@ class Adapter(ABC):
         raises for a dead broker."""
 
 
-def __getattr__(name: str) -> Any:  # a class of the module below
-    """The options' models are imported when they are asked for: pydantic takes longer to import than all of unimsg."""
+def __getattr__(name: str) -> Any:  # a class of the modules below
+    """The part for operators stands in a file of its own. The options' models are imported when they are asked for:
+    pydantic takes longer to import than all of unimsg."""
+    if name in ("About", "Difference", "Missing", "Operations", "Right"):
+        from unimsg import operations
+
+        return getattr(operations, name)
     if name in ("BrokerOptions", "ChannelOptions"):
         from unimsg import options
 

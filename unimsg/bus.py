@@ -153,6 +153,24 @@ class Bus(OneWay):
         """
         return await self._graveyard(channel, subscription).redrive(where, limit, rate)
 
+    async def drop_dead_letters(
+        self,
+        channel: Channel[Any, Any],
+        subscription: str | None = None,
+        *,
+        where: Callable[[DeadLetter], bool] = lambda _: True,
+        limit: int | None = None,
+    ) -> int:
+        """Removes dead letters for good. Returns how many.
+
+        `where`: only those. `limit`: so many at most. It looks at all of them; what is sent to the dead-letter queue
+        meanwhile stays.
+
+        Raises:
+            ConfigurationError, TopologyError, ConnectError, PermissionDenied: as `dead_letters`.
+        """
+        return await self._graveyard(channel, subscription).drop(where, limit)
+
     async def replay(self, topic: Topic[Any, Any], subscription: str, *, since: datetime) -> int:
         """Has one subscription handle again what was published since then; returns how many messages. They come beside
         what it handles anyway, of one key in the order sent, and a handler's `store` does not keep them out.

@@ -6,7 +6,8 @@ it lives on. All adapters of one loop share one broker.
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,6 +16,7 @@ from pydantic import Field
 from unimsg._memory_broker import History, Line, MemoryBroker
 from unimsg._memory_receiver import MemoryReceiver
 from unimsg.adapter import (
+    About,
     Adapter,
     AdapterHealth,
     Address,
@@ -24,7 +26,9 @@ from unimsg.adapter import (
     ChannelOptions,
     Difference,
     Kind,
+    Missing,
     Operations,
+    Right,
     Wanted,
     Wire,
 )
@@ -83,6 +87,8 @@ class MemoryAdapter(Adapter):
         if address.kind is Kind.INBOX:
             return
         _refuse_two_kinds(broker, address)
+        if wanted.temporary and address.channel not in broker.topics:
+            raise ChannelMissing(f"memory: topic {address.channel} does not exist")
         if address.kind is Kind.TOPIC and wanted.history is not None:
             history = broker.histories.setdefault(address.channel, History())
             history.length = max(history.length, wanted.history)
@@ -209,6 +215,34 @@ class MemoryOperations(Operations):
         if topic.channel not in broker.histories:
             raise ChannelMissing(f"memory: {topic.name} keeps no history")
         yield broker.histories[topic.channel].since(since)
+
+    async def find(self, address: Address, *, timeout: float) -> Address:
+        broker = MemoryBroker.current()
+        _refuse_two_kinds(broker, address)
+        if address.kind is Kind.TOPIC and address.subscription is None and address.channel in broker.topics:
+            # Whoever subscribes has the topic's own count: any of them tells it.
+            lines = list(broker.topics[address.channel].values())
+            return replace(address, partitions=lines[0].address.partitions if lines else 0)
+        try:
+            return broker.lines(address)[0].address
+        except KeyError:
+            raise ChannelMissing(f"memory: {address.name} does not exist") from None
+
+    async def delete(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        if address.kind is Kind.TOPIC and address.subscription is None:
+            raise ValueError(f"memory: {address.name} is a topic: only queues and subscriptions are deleted")
+        broker = MemoryBroker.current()
+        if address.subscription is not None:
+            broker.unsubscribe(address.channel, address.subscription)
+        else:
+            broker.delete(address.channel)
+        broker.delete(f"{address.name}..dead")
+
+    async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
+        return []
+
+    async def about(self, *, timeout: float) -> About:
+        return About("in memory, in this process", "none", datetime.now(UTC))
 
 
 def _new_line(address: Address, wanted: Wanted) -> Line:

@@ -141,6 +141,9 @@ class KafkaAdapter(Adapter):
 
     async def _ensure(self, address: Address, options: KafkaOptions, wanted: Wanted) -> None:
         topics = self._open.topics
+        if wanted.temporary:
+            await positions.begin_for_one(topics, address.name, await topics.get(address.channel))
+            return
         made, compared = with_history(options, wanted.history), options
         channel = origin(address)
         if channel is not None:

@@ -2,25 +2,41 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from importlib.metadata import version
 from time import monotonic
 from typing import Any
 
-from unimsg.adapter import Address, ChannelMissing, Delivery, Difference, Kind, Operations, Wanted, Wire
-from unimsg.errors import ConnectError, PermissionDenied, UnimsgError
+from unimsg.adapter import (
+    About,
+    Address,
+    ChannelMissing,
+    Delivery,
+    Difference,
+    Kind,
+    Missing,
+    Operations,
+    Right,
+    Wanted,
+    Wire,
+)
+from unimsg.errors import ConnectError, PermissionDenied, TopologyError, UnimsgError
 from unimsg.mailbox import PAGE, PAGE_BYTES, pages
-from unimsg_pubsub import derived
+from unimsg_pubsub import derived, rights
 from unimsg_pubsub.history import unfinished
 from unimsg_pubsub.link import Link
 from unimsg_pubsub.receiver import PubSubReceiver
 from unimsg_pubsub.replay import read
-from unimsg_pubsub.topology import Topology, has_subscription, options_of, topic_changes
+from unimsg_pubsub.topology import LABEL, Topology, has_subscription, options_of, topic_changes
 
 FIRST = 2.0
 """Seconds within which the first message has to come, else nothing waits."""
 NEXT = 0.5
 """Seconds after a message within which another one has to come, else that was all."""
+SOME = 8
+"""Partitions of an ordered channel. Pub/Sub orders each key by itself: how many there are is nothing to it."""
 
 
 class PubSubOperations(Operations):
@@ -68,6 +84,46 @@ class PubSubOperations(Operations):
 
     def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         return read(self._link, self._topology, topic, since, ack_deadline=self._ack_deadline, timeout=timeout)
+
+    async def find(self, address: Address, *, timeout: float) -> Address:
+        """A topic that others made says not what it is: it is what it is used as, without order."""
+        until = monotonic() + timeout
+        topic = await self._topology.get_topic(self._topology.source(address), until)
+        kind, _, ordered = topic.labels.get(LABEL, address.kind.value).partition("-")
+        if kind != address.kind.value:
+            raise TopologyError(f"pubsub: {address.channel} is a {kind}, not a {address.kind.value}")
+        if address.subscription is not None:
+            await self._topology.get_subscription(self._topology.subscription(address), until)
+        return replace(address, partitions=(address.partitions or SOME) if ordered else 0)
+
+    async def delete(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        if not has_subscription(address):
+            raise ValueError(f"pubsub: {address.name} is a topic: only queues and subscriptions are deleted")
+        until = monotonic() + timeout
+        await self._delete(address, until)
+        if not wanted.temporary and (dead := derived.graveyard_of(address)) is not None:
+            await self._delete(dead, until)
+
+    async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
+        if address.kind is Kind.INBOX:
+            return []
+        return await rights.missing(self._link, self._topology, address, right, timeout=timeout)
+
+    async def about(self, *, timeout: float) -> About:
+        """A service has no version, and it tells its time with messages only."""
+        broker = (
+            f"Pub/Sub's emulator at {self._link.target}" if self._link.emulator else f"Pub/Sub, {self._link.target}"
+        )
+        return About(broker, f"google-cloud-pubsub {version('google-cloud-pubsub')}")
+
+    async def _delete(self, address: Address, until: float) -> None:
+        """The subscription first: without its topic it would stay, and be of no topic."""
+        topology = self._topology
+        with suppress(ChannelMissing):
+            await topology.delete_subscription(topology.subscription(address), timeout=until - monotonic())
+        if address.kind is Kind.QUEUE:
+            with suppress(ChannelMissing):
+                await topology.delete_topic(topology.source(address), timeout=until - monotonic())
 
     async def _inspect(self, address: Address, wanted: Wanted, until: float) -> list[Difference]:
         try:

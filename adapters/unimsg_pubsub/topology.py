@@ -140,6 +140,24 @@ class Topology:
             if not (self._link.emulator and isinstance(error.__cause__, MethodNotImplemented)):
                 raise
 
+    async def make_temporary(self, address: Address, *, timeout: float) -> None:
+        """A subscription to a topic that exists, for one who watches: it keeps little, and expires."""
+        until = monotonic() + timeout
+        topic = await self.get_topic(self.source(address), until)
+        request = types.Subscription(
+            name=self.subscription(address),
+            topic=topic.name,
+            ack_deadline_seconds=self._ack_deadline,
+            enable_message_ordering=address.ordered,
+            message_retention_duration=INBOX_RETENTION,
+            expiration_policy=types.ExpirationPolicy(ttl=INBOX_LIFE),
+        )
+        await self._found_or_made(self.get_subscription, self._create_subscription, request, until)
+
+    async def delete_topic(self, name: str, *, timeout: float) -> None:
+        rpc = self._link.publisher.delete_topic
+        await self._do("pubsub.topics.delete", name, rpc, {"topic": name}, monotonic() + timeout)
+
     async def make_inbox(self, address: Address, *, timeout: float) -> None:
         """The topic of replies, and this inbox's own subscription to it."""
         until = monotonic() + timeout

@@ -8,7 +8,7 @@ from typing import Self
 from unimsg.adapter import Adapter, AdapterHealth, Address, Capabilities, Kind, Wanted, Wire
 from unimsg.errors import PublishError
 from unimsg.keys import partition_of
-from unimsg_rabbitmq import errors, topology
+from unimsg_rabbitmq import errors, temporary, topology
 from unimsg_rabbitmq.connection import Connection
 from unimsg_rabbitmq.delays import MAX_DELAY, delay_queue
 from unimsg_rabbitmq.history import MAX_HISTORY
@@ -69,6 +69,9 @@ class RabbitAdapter(Adapter):
         try:
             async with asyncio.timeout(timeout) as deadline:
                 link = await self._receiving.get()
+                if wanted.temporary:
+                    await temporary.subscribe(link, address)
+                    return
                 if wanted.start is not None and address.subscription is not None:
                     clock = asyncio.get_running_loop().time
                     # Copying a long history takes its time; only without progress for so long it is given up.

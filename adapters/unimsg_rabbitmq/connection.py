@@ -46,6 +46,12 @@ class Link:
         return not self.reader.lost.done()
 
     @property
+    def broker(self) -> str:
+        """What the broker says of itself: "RabbitMQ 4.0.5"."""
+        said = self._client.server_properties
+        return " ".join(str(said.get(name, "")) for name in ("product", "version")).strip() or "RabbitMQ"
+
+    @property
     def frame_max(self) -> int:
         return self._client.connection_tune.frame_max or 131072
 

@@ -15,6 +15,7 @@ from unimsg.options import BrokerOptions, ChannelOptions
 
 DEFAULT_DELIVERY_LIMIT = 100
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
+MOST_PARTITIONS = 256
 
 
 class RabbitOptions(ChannelOptions):
@@ -23,7 +24,7 @@ class RabbitOptions(ChannelOptions):
 
     broker: ClassVar[str] = "rabbitmq"
 
-    partitions: int = Field(default=8, ge=1, le=256)
+    partitions: int = Field(default=8, ge=1, le=MOST_PARTITIONS)
     """Queues that an ordered channel is split into by key; so many receivers share it at most."""
     max_length: int | None = Field(default=None, ge=1)
     """Messages that each queue holds; what is sent beyond is `Refused`. The limit is soft: some more may fit."""

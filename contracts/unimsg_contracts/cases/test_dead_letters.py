@@ -205,6 +205,44 @@ async def test_redrive_gets_past_what_is_not_wanted(stage: Stage) -> None:
 
 
 @guarantee("G8")
+async def test_dropping_removes_what_is_chosen(stage: Stage) -> None:
+    """For good: it is handled by nobody and shown no more. What is not chosen stays, and can be put back."""
+    queue = stage.declare_queue(str)
+    handled = Handled[str]()
+    broken = True
+    service = Service("orders", grace=2.0, retry=Retry())
+
+    @service.handler(queue)
+    async def handle(body: str, context: Context) -> None:
+        handled.note(body, context)
+        if broken:
+            raise Reject(body)
+
+    async with stage.bus(service) as bus:
+        for body in ("a", "b", "c", "d"):
+            await bus.send(queue, body)
+        left: set[str] = set()
+
+        async def are_left(count: int) -> bool:
+            left.clear()
+            left.update([letter.message.body.decode() async for letter in bus.dead_letters(queue)])
+            return len(left) == count
+
+        await eventually(lambda: are_left(4), stage.recovery, lambda: f"{left} are dead")
+        broken = False
+        handled.seen.clear()
+        chosen = bus.drop_dead_letters(queue, where=lambda letter: letter.error_text in ("a", "b"))
+        assert await stage.within(chosen, "drop", 3 * stage.recovery) == 2
+        await eventually(lambda: are_left(2), stage.recovery, lambda: f"{left} are left")
+        assert left == {"c", "d"}
+        assert await stage.within(bus.drop_dead_letters(queue, limit=1), "drop", 3 * stage.recovery) == 1
+        await eventually(lambda: are_left(1), stage.recovery, lambda: f"{left} are left")
+        assert await stage.within(bus.redrive(queue), "redrive", 3 * stage.recovery) == 1
+        await eventually(lambda: bool(handled.seen), stage.recovery, lambda: "nothing came back")
+    assert set(handled.bodies) <= {"c", "d"}
+
+
+@guarantee("G8")
 async def test_redrive_reaches_one_subscription(stage: Stage) -> None:
     """A dead letter of a subscription comes back to it alone."""
     topic = stage.declare_topic(str)

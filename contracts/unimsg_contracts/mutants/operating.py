@@ -6,7 +6,19 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Self
 
-from unimsg.adapter import Adapter, AdapterHealth, Address, Difference, Kind, Receiver, Wanted, Wire
+from unimsg.adapter import (
+    About,
+    Adapter,
+    AdapterHealth,
+    Address,
+    Difference,
+    Kind,
+    Missing,
+    Receiver,
+    Right,
+    Wanted,
+    Wire,
+)
 from unimsg.errors import ConnectError, PublishError, PublishForbidden, PublishUnconfirmed, TopologyError
 from unimsg_contracts.mutants.broken import Broken, BrokenOperations
 
@@ -211,6 +223,74 @@ class ShowsOnePage(Broken):
             async for page in super().browse(address, limit=limit, timeout=timeout):
                 yield page
                 return
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
+
+
+class FindsWhatIsAsked(Broken):
+    """Says of any channel that it is as the caller thinks."""
+
+    class Operations(BrokenOperations):
+        async def find(self, address: Address, *, timeout: float) -> Address:
+            return address
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
+
+
+class DeletesNothing(Broken):
+    """Leaves it to the broker to clean up."""
+
+    class Operations(BrokenOperations):
+        async def delete(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+            if address.kind is Kind.TOPIC and address.subscription is None:
+                raise ValueError(address.name)
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
+
+
+class TemporaryAsAny(Broken):
+    """Makes a temporary subscription like any other, its topic included."""
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        await super().ensure(address, replace(wanted, temporary=False), timeout=timeout)
+
+
+class AllowsAll(Broken):
+    """Misses no permission."""
+
+    class Operations(BrokenOperations):
+        async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
+            return []
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
+
+
+class AsksByDoing(Broken):
+    """Makes what it is asked about."""
+
+    class Operations(BrokenOperations):
+        def __init__(self, adapter: Adapter) -> None:
+            super().__init__(adapter.operations())
+            self._adapter = adapter
+
+        async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
+            await self._adapter.ensure(address, Wanted(), timeout=timeout)
+            return []
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner)
+
+
+class SaysNothing(Broken):
+    """Does not know what it speaks to."""
+
+    class Operations(BrokenOperations):
+        async def about(self, *, timeout: float) -> About:
+            return About("", "")
 
     def operations(self) -> Operations:
         return self.Operations(self.inner.operations())

@@ -32,7 +32,7 @@ from unimsg._graveyard import Graveyard
 from unimsg._handling import Attempt
 from unimsg._held import Held
 from unimsg._publisher import Publisher
-from unimsg._redriving import Redriving
+from unimsg._redriving import Dropping, Redriving
 from unimsg._routes import Route
 from unimsg._settlements import Settlements
 from unimsg._targets import publisher_to
@@ -106,6 +106,14 @@ def _everything(graveyard: Graveyard, where: object, limit: int | None, rate: fl
     return _redrive(graveyard, lambda _: True, limit, rate)
 
 
+def _all_dropped(graveyard: Graveyard, where: object, limit: int | None) -> Any:
+    return _drop(graveyard, lambda _: True, limit)
+
+
+async def _none_dropped(dropping: Dropping, receiver: Receiver, target: object, deliveries: Sequence[Delivery]) -> int:
+    return len(deliveries)
+
+
 def _record_kept(wire: Wire) -> Wire:
     return Wire(wire.id, wire.body, {**wire.headers, ATTEMPT: "7"}, wire.key)
 
@@ -118,7 +126,7 @@ async def _removed_first(
     return await _put_back(redriving, receiver, target, deliveries)
 
 
-_redrive, _put_back = Graveyard.redrive, Redriving._put_back
+_redrive, _drop, _put_back = Graveyard.redrive, Graveyard.drop, Redriving._put_back
 
 
 async def _held_for_good(others: Any, deliveries: Sequence[Delivery]) -> None:
@@ -148,6 +156,8 @@ counts_cancellation = _instead(Tries, "_give_back", _cancellation_fails, "counts
 forgets_keys = _instead(Held, "put", _without_key, "forgets keys")
 retries_what_is_final = _instead(_failing, "decide", _rejected_again, "retries what is final")
 records_nothing = _instead(_failing, "record", _nothing_recorded, "records nothing")
+drops_everything = _instead(Graveyard, "drop", _all_dropped, "drops everything")
+drops_nothing = _instead(Dropping, "_put_back", _none_dropped, "drops nothing")
 redrives_everything = _instead(Graveyard, "redrive", _everything, "redrives everything")
 redrives_as_the_seventh_attempt = _instead(
     _redriving, "without_record", _record_kept, "redrives as the seventh attempt"

@@ -5,6 +5,7 @@ from unimsg_contracts.cases import (
     test_batches,
     test_bus,
     test_codecs,
+    test_command_line,
     test_dead_letters,
     test_distribution,
     test_duplicates,
@@ -18,6 +19,7 @@ from unimsg_contracts.cases import (
     test_killers,
     test_leaving,
     test_long_keys,
+    test_operations,
     test_order,
     test_order_in_processes,
     test_ordered_retry,
@@ -35,7 +37,7 @@ from unimsg_contracts.cases import (
     test_surveys,
     test_topology,
 )
-from unimsg_contracts.mutants import conversations, memory, operating, policies, receiving, sending
+from unimsg_contracts.mutants import commands, conversations, memory, operating, policies, receiving, sending
 from unimsg_contracts.mutants.broken import around
 from unimsg_contracts.mutants.members import SettlesNothingAfterStop, in_members
 from unimsg_contracts.mutants.planted import Mutant
@@ -133,6 +135,14 @@ OPERATING = (
     Mutant(test_distribution.test_concurrent_ensures_lose_nothing, operating.EnsuresLater),
     Mutant(test_distribution.test_concurrent_ensures_of_one_adapter_lose_nothing, operating.EnsuresLater),
     Mutant(test_distribution.test_racing_processes_lose_nothing, operating.EnsuresLater, brokers=RABBITMQ),
+    Mutant(test_operations.test_a_channel_is_found_as_it_is, operating.FindsWhatIsAsked),
+    Mutant(test_operations.test_a_queue_is_no_topic, operating.FindsWhatIsAsked),
+    Mutant(test_operations.test_a_deleted_subscription_gets_nothing_and_others_all, operating.DeletesNothing),
+    Mutant(test_operations.test_a_temporary_subscription_leaves_nothing, operating.DeletesNothing),
+    Mutant(test_operations.test_a_temporary_subscription_leaves_nothing, operating.TemporaryAsAny),
+    Mutant(test_operations.test_asking_for_permissions_changes_nothing, operating.AsksByDoing),
+    Mutant(test_operations.test_missing_permissions_are_told, operating.AllowsAll, brokers=RABBITMQ),
+    Mutant(test_operations.test_both_ends_say_what_they_are, operating.SaysNothing),
     Mutant(test_topology.test_inspecting_tells_what_is_missing, operating.SeesNothing),
     Mutant(test_topology.test_inspecting_agrees_with_ensure, operating.SeesDifferences),
     Mutant(test_topology.test_order_never_changes, operating.AcceptsDifferences),
@@ -214,6 +224,8 @@ POLICIES = (
     Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, patch=policies.holds_what_is_not_wanted),
     Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, patch=policies.removes_what_is_not_wanted),
     Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, operating.ShowsOnePage),
+    Mutant(test_dead_letters.test_dropping_removes_what_is_chosen, patch=policies.drops_everything),
+    Mutant(test_dead_letters.test_dropping_removes_what_is_chosen, patch=policies.drops_nothing),
     Mutant(test_dead_letters.test_redrive_reaches_one_subscription, patch=policies.redrives_to_all_subscriptions),
     Mutant(test_dead_letters.test_an_interrupted_redrive_loses_nothing, patch=policies.removes_before_it_puts_back),
     Mutant(test_dead_letters.test_a_dead_letter_lets_its_key_go_on, patch=policies.forgets_keys),
@@ -353,6 +365,18 @@ CONVERSATIONS = (
     ),
 )
 
+COMMANDS = tuple(
+    Mutant(case, patch=in_members(fault), brokers=RABBITMQ, patience=10.0)
+    for case, fault in (
+        (test_command_line.test_tail_takes_nothing_and_leaves_nothing, commands.leaves_its_subscription),
+        (test_command_line.test_tail_never_reads_from_a_queue, commands.watches_queues),
+        (test_command_line.test_send_reaches_what_it_names, commands.makes_what_is_missing),
+        (test_command_line.test_dead_letters_by_command, commands.means_them_all),
+        (test_command_line.test_the_doctor_tells_well_from_ill, commands.finds_nothing),
+        (test_command_line.test_run_drains_its_workers, commands.kills_its_workers),
+    )
+)
+
 MUTANTS: tuple[Mutant, ...] = (
     *SENDING,
     *RECEIVING,
@@ -362,6 +386,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *POLICIES,
     *CONVERSATIONS,
     *PROCESSES,
+    *COMMANDS,
 )
 
 
