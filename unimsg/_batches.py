@@ -53,9 +53,9 @@ class BatchConsumer(Consumer):
     def _start_workers(self) -> None:
         """One worker collects at a time: two would share what one batch could hold."""
         self._wake_collector()
-        most = 1 if self._held.suspicious else self.concurrency
+        most = 1 if self._held.suspects.held else self.concurrency
         while not (self._held.stopping or self._pace.paused or self._collecting) and len(self._workers) < most:
-            lane = self._held.lanes.start()
+            lane = self._next()
             if lane is None:
                 break
             self._collecting = True
@@ -124,7 +124,7 @@ class BatchConsumer(Consumer):
 
     def _is_single(self, delivery: Delivery) -> bool:
         return (
-            bool(self._held.suspicious)
+            bool(self._held.suspects.held)
             or delivery in self._held.single
             or delivery in self._failing.unsent
             or delivery.epoch.draining

@@ -14,7 +14,7 @@ from unimsg._handling import Attempt
 from unimsg._held import Held, Work
 from unimsg._intake import Intake
 from unimsg._lanes import Lane
-from unimsg._pace import Pace, is_suspicious
+from unimsg._pace import Pace
 from unimsg._room import Rooms
 from unimsg._tries import Tries
 from unimsg._waiting import due_of, retry_room, rooms_of
@@ -173,12 +173,12 @@ class Consumer:
     # -- taking in
 
     def _admit(self, batch: Sequence[Delivery], receiver: Receiver) -> None:
+        if self._counted and self._address.ordered:
+            self._held.suspects.look(batch)
         for delivery in batch:
             self._put(delivery, receiver)
         if self._counted and not self._address.ordered:
             self._pace.saw(batch)
-        elif self._counted:
-            self._held.suspicious.update(delivery for delivery in batch if is_suspicious(delivery))
         self._start_workers()
 
     async def _empty(self) -> None:
@@ -194,8 +194,10 @@ class Consumer:
         due = due_of(delivery.wire)
         if due > time.time():
             self._failing.onward(delivery, due)
+        elif self._counted:
+            self._held.suspects.look([delivery])
         self._put(delivery, receiver)
-        self._start_workers()
+        asyncio.get_running_loop().call_soon(self._start_workers)  # once all are here that leave it together
 
     def _put(self, delivery: Delivery, receiver: Receiver) -> None:
         if delivery.given_up:
@@ -224,14 +226,13 @@ class Consumer:
         """One worker, or as many as there are: one whose handler does not wait takes all the rest by itself, and a task
         for each message would cost as much as handling it. Those that are still there a turn later wait."""
         for _ in range(max(1, len(self._workers))):
-            if (self._held.suspicious and self._workers) or (lane := self._next()) is None:
+            if (self._held.suspects.held and self._workers) or (lane := self._next()) is None:
                 break
             worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers.add(worker)
-        self._starting = (
-            not (self._held.stopping or self._pace.paused or self._held.suspicious) and self._held.lanes.can_start
-        )
+        idle = self._held.stopping or self._pace.paused or self._held.suspects.held
+        self._starting = not idle and self._held.lanes.can_start
         if self._starting:
             asyncio.get_running_loop().call_soon(self._start_some)
 
@@ -239,8 +240,10 @@ class Consumer:
         """A lane whose head may be handled now."""
         if self._held.stopping or self._pace.paused:
             return None
-        if self._held.suspicious:
-            self._held.lanes.shuffle()
+        if self._held.suspects.held:
+            if self._held.suspects.gathering:
+                return None
+            self._held.suspects.sort(self._held.lanes)
         return self._held.lanes.start()
 
     async def _work(self, worker: Worker, lane: Lane[Work] | None) -> None:
@@ -248,6 +251,6 @@ class Consumer:
             while lane is not None:
                 await self._tries.handle(worker, lane)
                 # Beside a suspicious one nothing is begun: of several workers the last one goes on.
-                lane = None if self._held.suspicious and len(self._workers) > 1 else self._next()
+                lane = None if self._held.suspects.held and len(self._workers) > 1 else self._next()
         finally:
             self._workers.remove(worker)

@@ -7,6 +7,7 @@ from typing import Literal
 from unimsg._failing import Failing
 from unimsg._lanes import Lane, Lanes
 from unimsg._settlements import Settlements
+from unimsg._suspects import Suspects
 from unimsg.adapter import Delivery, Receiver
 
 Work = tuple[Delivery, Receiver]
@@ -20,10 +21,7 @@ class Held:
         self.settlements = Settlements()
         self.stopping = False
         """Whether nothing is begun any more."""
-        self.suspicious: set[Delivery] = set()
-        """What came several times of an ordered channel, and may be one that kills its process. While there is any, one
-        is handled at a time, of any key. It cannot be held alone: RabbitMQ keeps the order of what goes back only for
-        those who take as many as before. But its neighbours get their turn before it, sooner or later."""
+        self.suspects = Suspects(ordered=ordered, go_on=go_on)
         self.single: set[Delivery] = set()
         """Of a batch that failed: to be handled by themselves."""
         self._failing = failing
@@ -50,9 +48,8 @@ class Held:
         """It is settled, or given back."""
         self.single.discard(delivery)
         self._failing.forget(delivery)
-        if delivery in self.suspicious:
-            self.suspicious.discard(delivery)
-            asyncio.get_running_loop().call_soon(self._go_on)  # others may be begun again
+        if delivery in self.suspects.held:
+            self.suspects.forget(delivery)
 
     def wait_in_place(self, lane: Lane[Work], wait: float) -> None:
         """It stays unsettled, and others go on. Giving it back to the broker would count against RabbitMQ's delivery

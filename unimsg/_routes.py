@@ -98,8 +98,8 @@ class Route:
             travelling.update(headers)
         return Wire(id, data, travelling, key)
 
-    async def made(self, timeout: float) -> None:
-        """Makes the channel, unless that was done.
+    async def made(self, message_id: str, timeout: float) -> None:
+        """Makes the channel, unless that was done; `message_id`: of what is sent because of that.
 
         Raises:
             PublishRejected: not within `timeout` seconds.
@@ -111,7 +111,7 @@ class Route:
         except (ConnectError, TimeoutError) as error:
             why = str(error) or f"its broker did not answer within {timeout:g} s"
             raise PublishRejected(
-                f"{self.channel.name}: not made: {why}", channel=self.channel.name, message_id=""
+                f"{self.channel.name}: not made: {why}", channel=self.channel.name, message_id=message_id
             ) from error
 
     async def _make(self) -> None:

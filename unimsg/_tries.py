@@ -54,6 +54,8 @@ class Tries:
         if delivery.epoch.draining:
             self._held.settle(lane, "release")
             return
+        if delivery.last_chance and self._held.suspects.is_to_blame(delivery):
+            self._failing.give_up(delivery)
         if (waiting := self._failing.unsent.get(delivery)) is not None and waiting.is_late():
             self._failing.forget(delivery)
         if delivery not in self._failing.unsent:
@@ -68,8 +70,14 @@ class Tries:
         """One attempt. It leaves the lane settled, parked, or with a copy to send."""
         delivery, _ = lane.head
         number = self._failing.number(delivery, lane.tries)
-        worker.delivery, worker.deadline = delivery, monotonic() + self._timeout
         try:
+            if delivery in self._held.suspects.held:
+                # What was done before must not come again if it takes the process along.
+                await self._held.settlements.drain()
+                if delivery.epoch.draining:
+                    self._held.settle(lane, "release")
+                    return
+            worker.delivery, worker.deadline = delivery, monotonic() + self._timeout
             await self._attempt.run(delivery, number, last=self._failing.is_last(number))
         except StillRunning as running:
             if worker.is_ended:

@@ -161,6 +161,10 @@ class Delivery:
     given_up: bool = False
     """Its receivers died too often, as an adapter knows whose broker moves nothing away by itself: the core makes it a
     dead letter instead of handling it."""
+    last_chance: bool = False
+    """The broker gives it up if it comes back once more, and with it all that came as often: of an ordered address also
+    what only waited behind it. So the core makes the first such one of each key a dead letter instead of handling it,
+    and goes on with the next. Only where `Capabilities.counts_redeliveries`."""
 
 
 @dataclass(frozen=True, slots=True)

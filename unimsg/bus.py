@@ -59,13 +59,13 @@ class Bus(OneWay):
 
         Raises:
             RemoteError: the other side failed; a `Reject` of its handler says why, other errors are "internal".
-            RequestTimeout: no reply in time. It may have been handled, or be handled yet.
+            RequestTimeout: no reply in time. It may have been handled.
             DecodeError: the reply is none of those that the channel declares.
-            PublishRejected: certainly not sent, and nobody handles it.
+            PublishRejected: certainly not sent, the broker not reached in time included; nobody handles it.
             EncodeError: body, key or headers invalid; nothing was sent.
             BusClosed: the bus was closed, now or while it waited.
-            ConfigurationError, ConnectError, PermissionDenied: the channel declares no `replies=`; its broker or the
-                channel itself is not as it must be.
+            ConfigurationError, PermissionDenied: the channel declares no `replies=`; its broker or the channel itself
+                is not as it must be.
         """
         return await self._request(channel, body, timeout, key, headers, {})  # type: ignore[no-any-return]  # decoded as a Reply
 
@@ -89,9 +89,11 @@ class Bus(OneWay):
         handler that returns None does not reply.
 
         Raises, when the block is entered:
-            PublishError: not published, or not known to be.
-            RequestTimeout: not published in time.
-            EncodeError, BusClosed, ConfigurationError, ConnectError, PermissionDenied: as `request`.
+            PublishError: not published in time, or not known to be.
+            EncodeError, BusClosed, ConfigurationError, PermissionDenied: as `request`.
+
+        Raises, from its iteration:
+            BusClosed: the bus was closed meanwhile.
         """
         if not isinstance(channel, Topic):
             raise TypeError(f"survey() takes a Topic, not {channel!r}: request() of a Queue")

@@ -118,7 +118,11 @@ class MemoryAdapter(Adapter):
             lines = broker.lines(address)
         except KeyError:
             return [
-                Unroutable(f"memory: {address.name} does not exist", channel=address.name, message_id=wire.id)
+                Unroutable(
+                    f'memory: {address.name} does not exist: create it, or set topology = "create"',
+                    channel=address.name,
+                    message_id=wire.id,
+                )
                 for wire in messages
             ]
         outcomes = [self._store(address, lines, wire, delay) for wire in messages]
@@ -159,7 +163,8 @@ class MemoryAdapter(Adapter):
                 message_id=wire.id,
             )
         if any(line.full for line in lines):
-            return Refused(f"memory: {address.name} is full", channel=address.name, message_id=wire.id)
+            text = f"memory: {address.name} is full: make room, or raise its max_length"
+            return Refused(text, channel=address.name, message_id=wire.id)
         if address.kind is Kind.TOPIC and address.subscription is None:
             self._keep(address, wire, delay)
         for line in lines:

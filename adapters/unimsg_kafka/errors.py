@@ -95,10 +95,10 @@ def publish_error(error: BaseException, channel: str, message_id: str) -> Publis
     if isinstance(error, FORBIDDEN):
         kind, text = PublishForbidden, f"kafka: not allowed to write to {channel}: grant Write on the topic"
     elif isinstance(error, (*MISSING, kafka.InvalidTopicError)):
-        kind, text = Unroutable, f"kafka: topic {channel} does not exist"
+        kind, text = Unroutable, f'kafka: topic {channel} does not exist: create it, or set topology = "create"'
     elif isinstance(error, _TOO_LARGE):
         kind = MessageTooLarge
-        text = f"kafka: {channel}: the message is larger than the topic's max.message.bytes"
+        text = f"kafka: {channel}: the message is larger than the topic's max.message.bytes: raise it"
     elif is_refusal(error) or isinstance(error, UnicodeEncodeError):
         kind, text = Refused, f"kafka: {channel} refused the message: {describe(error)}"
     outcome = kind(text, channel=channel, message_id=message_id)

@@ -57,7 +57,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         limit: int = 0,
     ) -> None:
         """`limit`: deaths of one message after which it is given up; 0: they are not counted."""
-        self.closed = False
+        self.closed = self._ending = False
         self._topics = topics
         self._topic, self.address, self._group = topic, address, address.name
         self._prefetch, self._grace, self._session, self._limit = prefetch, grace, session, limit
@@ -128,6 +128,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         async with self._closing:
             if self.closed:
                 return
+            self._ending = True
             await self.stop()
             tasks = [task for task in (self._polling, self._keeping, self._preparing) if task is not None]
             for task in tasks:
@@ -155,7 +156,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         consumer = self._consumer
-        if consumer is None:
+        if consumer is None or self._ending:  # it joins a little too late: nobody would end what begins here
             return
         try:
             # First of all, and without waiting before it: aiokafka already fetches for the new assignment, and a

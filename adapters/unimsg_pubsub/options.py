@@ -13,6 +13,7 @@ from unimsg.options import BrokerOptions, ChannelOptions
 
 __all__ = ["PubSubBrokerOptions", "PubSubOptions", "parse_url"]
 
+DEFAULT_DELIVERY_LIMIT = 100
 Retention = Annotated[timedelta, Field(ge=timedelta(minutes=10), le=timedelta(days=31))]
 
 
@@ -26,7 +27,7 @@ class PubSubOptions(ChannelOptions):
     new one. Publishers can still send a message twice."""
     retention: Retention | None = None
     """How long a message waits for its receiver, 10 minutes to 31 days. None: as it is, 7 days for a new one."""
-    delivery_limit: int = Field(default=100, ge=5, le=100)
+    delivery_limit: int = Field(default=DEFAULT_DELIVERY_LIMIT, ge=5, le=100)
     """Deliveries of one message after which Pub/Sub moves it to `<name>..dead`: its receivers died, or gave it back,
     each time. A dead-letter policy that names another topic is left as it is."""
     labels: dict[str, str] = Field(default_factory=dict)

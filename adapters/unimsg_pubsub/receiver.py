@@ -13,6 +13,7 @@ from unimsg_pubsub import errors, wire
 from unimsg_pubsub.leases import Leases, tokens
 from unimsg_pubsub.link import Link
 from unimsg_pubsub.log import log
+from unimsg_pubsub.options import DEFAULT_DELIVERY_LIMIT
 from unimsg_pubsub.settlements import Lost, Settlements
 from unimsg_pubsub.streams import Stream
 from unimsg_pubsub.topology import Topology
@@ -37,6 +38,7 @@ class PubSubReceiver(Receiver):
         self.address = address
         self._topology = topology
         self._name = topology.subscription(address)
+        self._limit = topology.limits.get(address.name, DEFAULT_DELIVERY_LIMIT)
         self._mailbox = Mailbox(prefetch)
         self._epoch = Epoch()
         self._settlements = Settlements(link, self._name)
@@ -139,7 +141,9 @@ class PubSubReceiver(Receiver):
                 continue
             # The broker counts from 1, and only where the subscription has a dead-letter policy; else 0.
             redelivered = each.delivery_attempt - 1 if each.delivery_attempt else None
-            deliveries.append(Delivery(wire.decode(each.message), self._epoch, each.ack_id, each, redelivered))
+            delivery = Delivery(wire.decode(each.message), self._epoch, each.ack_id, each, redelivered)
+            delivery.last_chance = each.delivery_attempt >= self._limit
+            deliveries.append(delivery)
         self._leases.add(deliveries)
         self._mailbox.put(deliveries)
         if strays:

@@ -16,6 +16,7 @@ from unimsg.mailbox import Mailbox
 from unimsg.surprises import Surprises
 from unimsg_rabbitmq import errors, topology
 from unimsg_rabbitmq.connection import Connection, Link
+from unimsg_rabbitmq.options import DEFAULT_DELIVERY_LIMIT
 from unimsg_rabbitmq.session import Session
 
 log = logging.getLogger(__name__)
@@ -42,12 +43,15 @@ class RabbitReceiver(Receiver):
         on_end: Callable[["RabbitReceiver"], None],
         *,
         grace: float = 25.0,
+        limit: int = DEFAULT_DELIVERY_LIMIT,
     ) -> None:
+        """`limit`: of redeliveries, as far as this process knows, for RabbitMQ tells nobody; negative: none."""
         self.address = address
         self.connection = connection
         self.stopped = False
         self._on_end = on_end
         self._grace = grace
+        self._limit = limit
         self._mailbox = Mailbox(prefetch)
         self._surplus: list[Delivery] = []  # came after `stop`
         id, queues = uuid4().hex, topology.queues_of(address)
@@ -128,6 +132,7 @@ class RabbitReceiver(Receiver):
 
     def arrived(self, delivery: Delivery) -> None:
         self._last_delivery = monotonic()
+        delivery.last_chance = 0 <= self._limit <= (delivery.redelivered or 0)
         if self._mailbox.closed:
             self._surplus.append(delivery)
         else:

@@ -319,48 +319,6 @@ async def test_an_interrupted_redrive_loses_nothing(stage: Stage) -> None:
     assert left, "the redrive was not interrupted"
 
 
-@guarantee("G8", needs=("delete",))
-async def test_a_dead_letter_that_cannot_be_stored_is_held(stage: Stage) -> None:
-    """The dead-letter queue is deleted and nobody may make it anew: the message stays, and `health` says why; others
-    are handled; nothing is lost."""
-    queue = stage.declare_queue(str)
-    handled = Handled[str]()
-    dead_letters = Address(f"{queue.name}..dead", Kind.QUEUE)
-
-    def service() -> Service:
-        made = Service("orders", grace=2.0)
-
-        @made.handler(queue)
-        async def handle(body: str, context: Context) -> None:
-            handled.note(body, context)
-            if body == "bad":
-                raise Reject("never")
-
-        return made
-
-    async with stage.bus(service()):
-        pass  # makes the channels
-    async with stage.bus(service(), topology="off") as bus:
-        await stage.harness.delete(dead_letters)
-        await bus.send(queue, "bad")
-        await bus.send(queue, "good")
-
-        async def told() -> bool:
-            return any("cannot go on" in problem for problem in (await bus.health()).problems)
-
-        await eventually(told, stage.recovery, lambda: "health does not tell that the message cannot go on")
-        await eventually(lambda: bool(handled.of("good")), stage.recovery, lambda: "others wait for it")
-    async with stage.bus(service()) as bus:
-        letters: list[DeadLetter] = []
-
-        async def dead() -> bool:
-            letters[:] = [letter async for letter in bus.dead_letters(queue)]
-            return bool(letters)
-
-        await eventually(dead, stage.recovery, lambda: "the message that was held is gone")
-    assert [letter.message.body for letter in letters] == [b"bad"]
-
-
 @guarantee("G8")
 async def test_a_dead_letter_lets_its_key_go_on(stage: Stage) -> None:
     """On an ordered channel, what waits behind a dead letter is handled then, in order."""

@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +34,7 @@ from unimsg._held import Held
 from unimsg._publisher import Publisher
 from unimsg._redriving import Dropping, Redriving
 from unimsg._routes import Route
+from unimsg._settlements import Settlements
 from unimsg._targets import publisher_to
 from unimsg._tries import Tries
 from unimsg.adapter import Address, Delivery, Kind, Receiver, Wire
@@ -42,21 +43,10 @@ from unimsg.errors import UnimsgError
 from unimsg.retry import Again, Dead, Reject, Retry, decide
 from unimsg_contracts.killer import Killer
 from unimsg_contracts.mutants.broken import BrokenReceiver
+from unimsg_contracts.mutants.planted import instead as _instead
 from unimsg_contracts.stage import Stage
 
 Lane = Any  # of the core's works
-
-
-def _instead(owner: Any, name: str, fault: Any, why: str) -> Callable[[], AbstractContextManager[None]]:
-    """A mutant in which `owner` has `fault` as `name`."""
-
-    @contextmanager
-    def planted() -> Iterator[None]:
-        with patch.object(owner, name, fault):
-            yield
-
-    planted.__name__, planted.__doc__ = why.replace(" ", "_"), why
-    return planted
 
 
 _again, _dead, _send = Copies.again, Copies.dead, Copy.send
@@ -87,6 +77,9 @@ async def _never_done(copy: Copy) -> UnimsgError | None:
 async def _refusal_swallowed(copy: Copy) -> UnimsgError | None:
     await _send(copy)
     return None
+
+
+async def _not_now(settlements: Settlements) -> None: ...
 
 
 def _cancellation_fails(tries: Tries, lane: Lane) -> None:
@@ -155,6 +148,10 @@ retries_the_whole_topic = _instead(Copies, "again", _whole_topic, "retries the w
 waits_with_its_slot = _instead(Copy, "send", _never_done, "waits with its slot")
 acknowledges_without_a_copy = _instead(Copy, "send", _never_sent, "acknowledges without a copy")
 swallows_refused_copies = _instead(Copy, "send", _refusal_swallowed, "swallows refused copies")
+settles_at_the_end = _instead(Settlements, "drain", _not_now, "settles at the end")
+hammers = _instead(Copy, "next_wait", lambda _: 0.0, "hammers")
+holds_without_a_word = _instead(_failing.Failing, "stays", lambda *_: None, "holds without a word")
+never_tries_again = _instead(Copy, "next_wait", lambda _: 3600.0, "never tries again")
 counts_cancellation = _instead(Tries, "_give_back", _cancellation_fails, "counts cancellation")
 forgets_keys = _instead(Held, "put", _without_key, "forgets keys")
 retries_what_is_final = _instead(_failing, "decide", _rejected_again, "retries what is final")
@@ -217,8 +214,8 @@ def _apart(consumer: Any, lanes: Sequence[Lane], deliveries: Sequence[Delivery],
 _killer = Killer.__init__
 
 
-def _without_channels(killer: Killer, settings: Mapping[str, object], queue: str) -> None:
-    _killer(killer, {**settings, "channels": {}}, queue)
+def _without_channels(killer: Killer, settings: Mapping[str, object], queue: str, *, ordered: bool = False) -> None:
+    _killer(killer, {**settings, "channels": {}}, queue, ordered=ordered)
 
 
 _numbers = itertools.count()

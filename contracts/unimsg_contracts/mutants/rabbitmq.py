@@ -14,7 +14,7 @@ from unimsg_rabbitmq.receiver import RabbitReceiver
 from unimsg_rabbitmq.session import Session
 from unimsg_rabbitmq.wire import wire_of
 
-from unimsg.adapter import Address, Wire
+from unimsg.adapter import Address, Delivery, Wire
 from unimsg.errors import PublishError, Refused
 
 
@@ -40,6 +40,19 @@ def cancels_at_stop() -> Iterator[None]:
         await session.cancel()
 
     with patch.object(RabbitReceiver, "_give_back_surplus", give_back_surplus):
+        yield
+
+
+@contextmanager
+def knows_no_last_chance() -> Iterator[None]:
+    """Says nothing of what will be given up if it comes once more."""
+    arrived = RabbitReceiver.arrived
+
+    def quiet(receiver: RabbitReceiver, delivery: Delivery) -> None:
+        receiver._limit = -1
+        arrived(receiver, delivery)
+
+    with patch.object(RabbitReceiver, "arrived", quiet):
         yield
 
 
