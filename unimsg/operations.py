@@ -126,7 +126,7 @@ class Operations(ABC):
 
     async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
         """What this user lacks to do it, or may lack where the broker does not tell; empty: nothing. It tries nothing
-        out that could have an effect. The channel need not exist.
+        out that could have an effect. The channel need not exist. To RECEIVE from an inbox includes to make it.
 
         Raises:
             ConnectError: as everywhere.

@@ -75,7 +75,7 @@ class KafkaOperations(Operations):
             raise TopologyError(f"kafka: group {address.name} has members: stop its receivers first") from error
 
     async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
-        if address.kind is Kind.INBOX:
+        if address.kind is Kind.INBOX and right is Right.MAKE:
             return []
         admin, what = self._topics.admin, "ask for the rights on"
         return await persist(lambda: rights.missing(admin, address, right), what, address.name, timeout=timeout)

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 from unimsg import Settings
+from unimsg._return import new_inbox
 from unimsg._routes import Route
-from unimsg.adapter import Address, Difference, Missing, Right
+from unimsg.adapter import Address, Difference, Kind, Missing, Right
 from unimsg.cli.checks import TIMEOUT, Check
 from unimsg.dead_letters import dead_address
 from unimsg.errors import UnimsgError
@@ -63,9 +64,15 @@ def _needed(use: Use, address: Address, *, makes: bool) -> Iterator[tuple[Addres
     """What the application does with the channel."""
     if makes:
         yield address, Right.MAKE
+    asks = use.route.channel.replies is not None
+    inbox = Address(use.route.broker.prefix + new_inbox(), Kind.INBOX)
     if not use.handled:
         yield address, Right.SEND
+        if asks:
+            yield inbox, Right.RECEIVE
         return
+    if asks:
+        yield inbox, Right.SEND
     yield address, Right.RECEIVE
     yield dead_address(address), Right.SEND
     if makes:

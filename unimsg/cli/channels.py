@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from unimsg import Bus, Queue, Topic
+from unimsg import Bus, Queue, ReplyQueue, Topic
 from unimsg._routes import DEFAULT_PARTITIONS
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Address, ChannelMissing, Kind
@@ -76,6 +76,18 @@ async def existing(
     codec = AsItIs(content_type) if content_type else AsItIs()
     channel: Channel[bytes, Any] = make(name, body, ordered=found.ordered, codec=codec, replies=bytes, options=options)
     return channel
+
+
+async def reply_queue(bus: Bus, name: str) -> ReplyQueue[bytes] | None:
+    """The reply queue of this name, if there is one; by its name on the broker it is known to nobody but who asked."""
+    queue = ReplyQueue(name, bytes, codec=AsItIs())
+    route = bus._routes.get(queue)
+    await route.broker.connect()
+    try:
+        await route.broker.adapter.operations().find(route.address, timeout=LOOK_TIMEOUT)
+    except ChannelMissing:
+        return None
+    return queue
 
 
 class _Body(bytes):

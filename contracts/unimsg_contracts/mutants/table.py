@@ -372,6 +372,10 @@ COMMANDS = tuple(
         (test_command_line.test_tail_never_reads_from_a_queue, commands.watches_queues),
         (test_command_line.test_send_reaches_what_it_names, commands.makes_what_is_missing),
         (test_command_line.test_dead_letters_by_command, commands.means_them_all),
+        (
+            test_command_line.test_redrive_by_command_reaches_one_subscription,
+            policies.redrives_to_all_subscriptions,
+        ),
         (test_command_line.test_the_doctor_tells_well_from_ill, commands.finds_nothing),
         (test_command_line.test_run_drains_its_workers, commands.kills_its_workers),
     )
