@@ -96,7 +96,8 @@ class Service(Generic[State]):
     the last. `retry`: what becomes of a message whose handler failed, unless the handler has its own.
     `expose_errors`: the texts of errors, which may hold anything, go into dead letters. `grace`: seconds that running
     handlers get to end at shutdown; those that do not are cancelled, and their messages are delivered again. `around`:
-    each wraps every attempt of every handler, the first outermost.
+    each wraps every attempt of every handler, the first outermost. `sends`: the channels that it sends to, so that
+    `unimsg.asyncapi` can tell others of them; nothing else depends on it.
     """
 
     @overload
@@ -108,6 +109,7 @@ class Service(Generic[State]):
         expose_errors: bool = ...,
         grace: float = ...,
         around: Sequence[Around] = ...,
+        sends: Sequence[Channel[Any, Any]] = ...,
     ) -> None: ...
     @overload
     def __init__(
@@ -119,6 +121,7 @@ class Service(Generic[State]):
         expose_errors: bool = ...,
         grace: float = ...,
         around: Sequence[Around] = ...,
+        sends: Sequence[Channel[Any, Any]] = ...,
     ) -> None: ...
     def __init__(
         self,
@@ -129,19 +132,24 @@ class Service(Generic[State]):
         expose_errors: bool = False,
         grace: float = 25.0,
         around: Sequence[Around] = (),
+        sends: Sequence[Channel[Any, Any]] = (),
     ) -> None:
-        """Raises ConfigurationError: bad name or grace."""
+        """Raises ConfigurationError: bad name or grace; `sends` holds what is no channel."""
         check_short_name("service", name)
         if not isinstance(retry, Retry):
             raise ConfigurationError(f"service {name}: retry must be a Retry, not {retry!r}: Retry(1, 10, 60)")
         if grace < 0:
             raise ConfigurationError(f"service {name}: grace must be 0 or more seconds, not {grace}")
+        for channel in sends:
+            if not isinstance(channel, Channel):
+                raise ConfigurationError(f"service {name}: sends= takes queues and topics, not {channel!r}")
         self.name = name
         self.lifespan = lifespan
         self.retry = retry
         self.expose_errors = expose_errors
         self.grace = grace
         self.around = tuple(around)
+        self.sends = tuple(sends)
         self.handlers: list[Handler] = []
 
     def __repr__(self) -> str:
