@@ -15,7 +15,8 @@ _NUMBERS_OF_KAFKA = ("retention.ms", "retention.bytes", "delete.retention.ms", "
 
 
 def channel_bindings(place: Place, *, is_topic: bool, partitions: int) -> Json:
-    """`partitions`: of an ordered channel, which RabbitMQ has a queue for each of. Of Pub/Sub none: its channel binding is about schemas that Pub/Sub keeps, of which unimsg uses none."""
+    """`partitions`: of an ordered channel; RabbitMQ has a queue for each. Of Pub/Sub no bindings: its own are about
+    schemas that Pub/Sub keeps, of which unimsg uses none."""
     if place.broker.kind == "rabbitmq":
         own: Json = {"name": place.name, "durable": True, "autoDelete": False, "vhost": virtual_host(place.broker)}
         parts = [f"p{number}" for number in range(partitions)]

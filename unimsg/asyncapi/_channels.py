@@ -45,7 +45,7 @@ def reply_channel_of(use: Use, place: Place, messages: Json) -> Json:
 _KINDS = {
     "queue": "Queue: each message goes to one receiver.",
     "topic": "Topic: each message goes to every subscription.",
-    "reply queue": "Reply queue: the replies, or the failures in their place, to what was sent with it as the address for replies.",
+    "reply queue": "Reply queue: what is sent with it as its return address is answered here, or its failure told.",
 }
 
 

@@ -70,8 +70,8 @@ def _forms(channel: Channel[Any, Any], bodies: Bodies) -> Iterator[Form]:
     for kind in bodies.kinds:
         for number, codec in enumerate(kind.codecs):
             key = message_key(kind.type) + (f".{_format(codec)}" if number else "")
-            yield Form(key, kind.type, channel, codec, is_written=not number, is_any_type=bodies.any_type)
-    for type_, old in bodies.old.items():
+            yield Form(key, kind.type, channel, codec, is_written=not number, is_any_type=bodies._any_type)
+    for type_, old in bodies._old.items():
         yield Form(message_key(type_), type_, channel, old.codecs[0], is_written=False, is_old=True)
     if isinstance(bodies, ReplyBodies):
         yield Form(message_key(ERROR_TYPE), ERROR_TYPE, channel, FAILURE, is_written=True)
@@ -110,9 +110,8 @@ def message_of(form: Form, place: Place, payloads: Payloads, mode: Mode) -> Json
         is_written=mode == "serialization",
     )
     message["payload"] = payloads.get(form)
-    message["correlationId"] = {
-        "$ref": f"#/components/correlationIds/{request(kind) if form.is_reply else conversation(kind)}"
-    }
+    name = request(kind) if form.is_reply or channel._namespace else conversation(kind)
+    message["correlationId"] = {"$ref": f"#/components/correlationIds/{name}"}
     key = _key(channel) if channel.ordered and not form.is_reply else None
     if bindings := message_bindings(place, form.type, key):
         message["bindings"] = bindings

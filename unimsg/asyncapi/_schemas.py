@@ -28,6 +28,13 @@ class Generator(GenerateJsonSchema):
             return field.get("serialization_exclude_if") is None
         return super().field_is_required(field, total)
 
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        found = super().default_schema(schema)
+        if schema.get("default_factory") in (list, dict, set, frozenset, tuple):  # others may be of the moment
+            empty: Any = {} if schema["default_factory"] is dict else []
+            found = {**found, "default": empty}
+        return found
+
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         found = super().model_schema(schema)
         if hasattr(schema["cls"], "__xml_tag__"):
