@@ -143,7 +143,7 @@ async def test_health_forgets_a_copy_that_could_not_be_made_with_its_message() -
         MemoryBroker.current().cut()
         await until(lambda: len(attempts) == 2, "its second delivery")
         await until(lambda: held("bookkeeping.numbers") == 0, "the acknowledgement")
-        assert (await bus.health()).as_dict() == {"live": True, "ready": True, "problems": []}
+        assert await bus.health() == unimsg.Health(live=True, ready=True, problems=[])
 
 
 async def test_health_forgets_a_message_that_is_a_dead_letter() -> None:

@@ -653,7 +653,7 @@ async def test_memory_that_was_chosen_is_no_reason_to_warn(
     if how == "environment":
         monkeypatch.setenv("UNIMSG_URL", "memory://")
     async with unimsg.connect(**more) as bus:
-        assert (await bus.health()).as_dict() == {"live": True, "ready": True, "problems": []}
+        assert await bus.health() == unimsg.Health(live=True, ready=True, problems=[])
     assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from unimsg import ConfigurationError, DecodeError, EncodeError, Queue, message
-from unimsg.channel import MAX_RECEIVED_BODY, UnknownType
+from unimsg._bodies import MAX_RECEIVED_BODY, UnknownType
 from unimsg.codecs import Binary, Codec, Json, Text
 
 

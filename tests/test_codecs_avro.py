@@ -315,7 +315,7 @@ fuzzed = [
     channel(Item, V2, reads=[V1]),
     channel(list[list[str]], array_of(array_of("string"))),
 ]
-starts = [queue_head for queue in fuzzed for queue_head in queue._bodies[0].codecs[0]._by_writer]  # type: ignore[attr-defined]  # the test's own reach into it
+starts = [queue_head for queue in fuzzed for queue_head in queue.bodies.kinds[0].codecs[0]._by_writer]  # type: ignore[attr-defined]  # the test's own reach into it
 
 
 @settings(max_examples=1000, deadline=2000)

@@ -16,9 +16,9 @@ from waiting import came, until
 
 import unimsg
 from unimsg import Bus, Context, Queue, Retry, Service, Topic, message
+from unimsg._bodies import MAX_RECEIVED_BODY
 from unimsg._failures import REMEMBERED
 from unimsg.adapter import Address, Kind, Wire
-from unimsg.channel import MAX_RECEIVED_BODY
 from unimsg.memory import MemoryAdapter, MemoryBroker
 
 pytestmark = pytest.mark.usefixtures("elsewhere")

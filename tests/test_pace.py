@@ -43,7 +43,7 @@ async def test_it_has_no_neighbour_while_it_is_handled_and_they_come_after_it() 
             await bus.send(numbers, number)
         await until(lambda: set(done) == set(range(50)), "all others, after it")
         await until(lambda: held("pace.numbers") == 0, "all acknowledged")
-        assert (await bus.health()).as_dict() == {"live": True, "ready": True, "problems": []}
+        assert await bus.health() == unimsg.Health(live=True, ready=True, problems=[])
     assert together == [{0}]
 
 

@@ -9,6 +9,7 @@ from unimsg import adapter, errors
 
 DOCUMENTED = {
     # channels and messages
+    *("ReplyQueue", "Survey"),
     *("Queue", "Topic", "message", "Message"),
     # sending, handling, running
     *("Sender", "Bus", "connect", "run", "Service", "Context"),

@@ -407,7 +407,7 @@ async def test_a_deleted_queue_is_made_again_and_health_knows() -> None:
         await until(lambda: "shutdown.numbers" in MemoryBroker.current().queues, "the queue, made again")
         await bus.send(numbers, 2)
         await came(got, [1, 2])
-        assert (await bus.health()).as_dict() == {"live": True, "ready": True, "problems": []}
+        assert await bus.health() == unimsg.Health(live=True, ready=True, problems=[])
 
 
 # -- run()

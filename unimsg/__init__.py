@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 from unimsg._connect import connect, run
 from unimsg._message import Message
 from unimsg._sending import Sender
+from unimsg._survey import Survey
 from unimsg.bus import Bus
-from unimsg.channel import Queue, Topic, message
+from unimsg.channel import Queue, ReplyQueue, Topic, message
 from unimsg.codecs import Codec
 from unimsg.context import Context
 from unimsg.dead_letters import DeadLetter
@@ -64,6 +65,7 @@ __all__ = [
     "Refused",
     "Reject",
     "RemoteError",
+    "ReplyQueue",
     "RequestTimeout",
     "Retry",
     "RetryAfter",
@@ -71,6 +73,7 @@ __all__ = [
     "Service",
     "Settings",
     "Store",
+    "Survey",
     "Topic",
     "TopologyError",
     "UnimsgError",

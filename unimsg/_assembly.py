@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from unimsg._answers import Answers
 from unimsg._batches import BatchAttempt, BatchConsumer
 from unimsg._consumer import Consumer, Limits
 from unimsg._handling import Attempt
@@ -25,6 +26,7 @@ def consumer_of(
     held = 2 * concurrency * (batching.size if batching else 1)
     start = datetime.now(UTC) - handler.replay if handler.replay is not None else None
     parts = (handler.source, route.broker, route.subscription(handler.subscription), replace(route.wanted, start=start))
+    answers = Answers(route, handler.identity, service.name, expose_errors=service.expose_errors)
     how: dict[str, Any] = {
         "limits": Limits(
             concurrency=concurrency,
@@ -33,10 +35,11 @@ def consumer_of(
             grace=service.grace,
         ),
         "retry": _retry(configured, handler.retry or service.retry),
+        "answers": answers,
         "expose_errors": service.expose_errors,
     }
     attempt = BatchAttempt if batching else Attempt
-    handling = attempt(handler, route, bus, state, service.around, concurrency=concurrency)
+    handling = attempt(handler, route, bus, state, service.around, answers, concurrency=concurrency)
     if batching is None:
         return Consumer(*parts, handling, **how)
     return BatchConsumer(*parts, handling, size=batching.size, within=batching.within, **how)

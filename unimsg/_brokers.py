@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from unimsg._return import ReturnPath
 from unimsg._suggestion import suggestion
 from unimsg._topology import Preparation
 from unimsg.adapter import Adapter
@@ -28,6 +29,8 @@ class Broker:
         self.name = name
         self.adapter = adapter
         self.preparation = Preparation(adapter, settings.topology)
+        self.prefix = settings.prefix
+        self.return_path = ReturnPath(adapter, settings.prefix)
         self._connect_timeout = settings.brokers[name].connect_timeout
         self._connecting: asyncio.Task[None] | None = None
 

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import Brokers
+from unimsg._requests import Requests
 from unimsg._routes import Routes
 from unimsg._suggestion import suggestion
 from unimsg.bus import Bus
@@ -118,6 +119,7 @@ class _Runtime:
         self._durable = durable
         self._brokers = Brokers(settings)
         self._routes = Routes(settings, self._brokers)
+        self._requests = Requests()
         self._consumers: list[Consumer] = []
         self._draining = False
         self._closed = False
@@ -133,7 +135,7 @@ class _Runtime:
                 self._brokers.get(name)
 
     def bus(self, source: str) -> Bus:
-        return Bus(self._routes, source, self._examine, lambda: self._closed)
+        return Bus(self._routes, self._requests, source, self._examine, lambda: self._closed)
 
     async def connect(self) -> None:
         await _all(broker.connect() for broker in self._brokers)
@@ -172,12 +174,20 @@ class _Runtime:
         self._closed = True
         with contextlib.suppress(TimeoutError):  # each message that waits has a deadline of its own, and its error
             async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._requests.aclose()
                 await _all(route.delays.aclose() for route in self._routes)
                 await _all(route.publisher.aclose() for route in self._routes)
         await self._brokers.aclose(CLOSE_TIMEOUT)
 
     def _examine(self) -> Health:
-        return examine(self._brokers, self._routes, self._consumers, durable=self._durable, draining=self._draining)
+        return examine(
+            self._brokers,
+            self._routes,
+            self._consumers,
+            self._requests.inboxes,
+            durable=self._durable,
+            draining=self._draining,
+        )
 
 
 async def _all(coroutines: Any) -> None:  # an iterable of coroutines of any result

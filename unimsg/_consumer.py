@@ -9,6 +9,7 @@ from functools import partial
 from time import monotonic
 from typing import Literal
 
+from unimsg._answers import Answers
 from unimsg._brokers import Broker
 from unimsg._copies import Copies
 from unimsg._failing import Failing
@@ -55,6 +56,7 @@ class Consumer:
         *,
         limits: Limits,
         retry: Retry,
+        answers: Answers,
         expose_errors: bool,
     ) -> None:
         self.name = name
@@ -75,7 +77,9 @@ class Consumer:
             name, broker, partial(retry_room, address), Wanted(wanted.options), self._left_room, grace=limits.grace
         )
         self._first_rooms = self._rooms_for(delays)
-        self._failing = Failing(self._copies, retry, origin=name, handler=attempt.name, expose_errors=expose_errors)
+        self._failing = Failing(
+            self._copies, retry, answers, origin=name, handler=attempt.name, expose_errors=expose_errors
+        )
         self.failures = self._failing.failures
         self._workers = Workers(name, limits.timeout)
         self._epochs: set[Epoch] = set()
@@ -342,7 +346,7 @@ class Consumer:
         if goes_back:
             self.settlements.add(receiver, "release", delivery)
 
-        def ended(thread: asyncio.Future[None]) -> None:
+        def ended(thread: asyncio.Future[object]) -> None:
             self._threads -= 1
             if not thread.cancelled():
                 thread.exception()  # ignored with the result

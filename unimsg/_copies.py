@@ -28,7 +28,7 @@ COPY_TIMEOUT = 10.0
 class Copy:
     """One message on its way to somewhere else."""
 
-    __slots__ = ("_backoff", "_missing", "_publisher", "due", "is_dead", "is_onward", "wire")
+    __slots__ = ("_backoff", "_missing", "_publisher", "due", "is_dead", "is_onward", "is_stored", "then", "wire")
 
     def __init__(self, wire: Wire, publisher: Publisher, missing: Callable[[], None]) -> None:
         self.wire = wire
@@ -38,16 +38,24 @@ class Copy:
         """Whether it only goes on waiting: no attempt was made."""
         self.is_dead = False
         """Whether it is a dead letter, and not tried again."""
+        self.is_stored = False
+        """Whether it was confirmed, and only what is to go `then` was not."""
+        self.then: Copy | None = None
+        """What is sent after it, before the original may go."""
         self._publisher = publisher
         self._missing = missing
         self._backoff = Backoff()
 
     async def send(self) -> UnimsgError | None:
         """None: confirmed, the original may go. An error: it stays, and the copy is tried again."""
-        error = await self._publisher.submit(self.wire, COPY_TIMEOUT)
-        if isinstance(error, Unroutable):  # deleted meanwhile: the next try makes it again, if that is ours to do
-            self._missing()
-        return error
+        if not self.is_stored:
+            error = await self._publisher.submit(self.wire, COPY_TIMEOUT)
+            if isinstance(error, Unroutable):  # deleted meanwhile: the next try makes it again, if that is ours to do
+                self._missing()
+            if error is not None:
+                return error
+            self.is_stored = True
+        return None if self.then is None else await self.then.send()
 
     def is_late(self) -> bool:
         """Whether it need not go on waiting any more."""
@@ -104,6 +112,7 @@ class Copies:
         """A dead letter without what its broker cannot carry: a stranger's headers, id or key."""
         letter = self._to(dead_address(self._address), bare(copy.wire, self._broker.adapter.attribute_prefix))
         letter.is_dead = True
+        letter.then = copy.then
         return letter
 
     def has_nowhere_to_wait(self, copy: Copy, error: UnimsgError) -> bool:
@@ -114,7 +123,7 @@ class Copies:
 
     def cannot_travel(self, copy: Copy, error: UnimsgError) -> bool:
         """Whether it was refused, and has what only strangers put into messages."""
-        return isinstance(error, MessageTooLarge | Refused) and is_beyond_limits(copy.wire)
+        return not copy.is_stored and isinstance(error, MessageTooLarge | Refused) and is_beyond_limits(copy.wire)
 
     async def aclose(self) -> None:
         """Returns when every copy has its outcome."""

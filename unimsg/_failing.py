@@ -1,13 +1,15 @@
 """What becomes of a message whose handler failed: it is noted, decided, and copied to where it goes on."""
 
 import logging
+import time
 from collections.abc import Mapping
 
+from unimsg._answers import Answers
 from unimsg._copies import Copies, Copy
 from unimsg._failures import Failures
 from unimsg._handling import Undecodable
 from unimsg._message import now, shown
-from unimsg.adapter import Delivery
+from unimsg.adapter import Delivery, Kind
 from unimsg.dead_letters import attempt_of, first_failed_of, record, text_of
 from unimsg.retry import Again, Dead, Reject, Retry, decide
 
@@ -17,12 +19,15 @@ log = logging.getLogger("unimsg")
 class Failing:
     """Of one handler. `origin` and `handler`: what its dead letters say of it."""
 
-    def __init__(self, copies: Copies, retry: Retry, *, origin: str, handler: str, expose_errors: bool) -> None:
+    def __init__(
+        self, copies: Copies, retry: Retry, answers: Answers, *, origin: str, handler: str, expose_errors: bool
+    ) -> None:
         self.failures = Failures(origin)
         self.unsent: dict[Delivery, Copy] = {}
         """Deliveries that were handled, in vain, and whose copy is not confirmed yet."""
         self._copies = copies
         self._retry = retry
+        self._answers = answers
         self._origin = origin
         self._handler = handler
         self._expose_errors = expose_errors
@@ -50,17 +55,41 @@ class Failing:
             decision, error = Dead(error.reason), error.error
         else:
             decision = decide(self._retry, error, number)
+            if isinstance(decision, Again) and self._is_awaited_no_longer(delivery, decision.delay):
+                decision = Dead("failed")
         id, first = delivery.wire.id, first_failed or first_failed_of(delivery.wire)
         if isinstance(decision, Dead):
-            self.failures.note(id, error, f"is a dead letter: {decision.reason} at attempt {number}")
-            letter = self._record(error, decision.reason, number, first)
-            self.unsent[delivery] = self._copies.dead(delivery.wire, letter)
+            self._end(delivery, error, decision.reason, number, first)
             return None
         self.failures.note(id, error, f"is handled again in {decision.delay:g} s")
         if in_place:
             return decision.delay
         self.unsent[delivery] = self._copies.again(delivery.wire, decision.delay, number + 1, first or now())
         return None
+
+    def _is_awaited_no_longer(self, delivery: Delivery, delay: float) -> bool:
+        """Whether the deadline of a request ends before its next attempt: who waits is told now."""
+        address = self._answers.address(delivery.wire)
+        if address is None or address.kind is not Kind.INBOX:
+            return False
+        expires = self._answers.expires(delivery.wire)
+        return expires is not None and expires <= time.time() + delay
+
+    def _end(self, delivery: Delivery, error: BaseException, reason: str, number: int, first: str | None) -> None:
+        """It is not handled again. Of a request its requester is told; of anything else operators are, by the
+        dead letter, and then whoever it names as to be answered."""
+        told = self._answers.failure(delivery.wire, error, reason)
+        if told is not None and told.is_request:
+            if isinstance(error, Reject):  # an answer, and no trouble
+                log.info("%s: message %s is rejected", self._origin, shown(delivery.wire.id))
+            else:
+                self.failures.note(delivery.wire.id, error, f"is answered so: {reason} at attempt {number}")
+            self.unsent[delivery] = told
+            return
+        self.failures.note(delivery.wire.id, error, f"is a dead letter: {reason} at attempt {number}")
+        letter = self._copies.dead(delivery.wire, self._record(error, reason, number, first))
+        letter.then = told
+        self.unsent[delivery] = letter
 
     def give_up(self, delivery: Delivery) -> None:
         """Its receivers died too often: it is not handled again."""
@@ -76,7 +105,8 @@ class Failing:
             first=first_failed_of(delivery.wire) or moment,
             last=moment,
         )
-        self.unsent[delivery] = self._copies.dead(delivery.wire, letter)
+        copy = self.unsent[delivery] = self._copies.dead(delivery.wire, letter)
+        copy.then = self._answers.failure(delivery.wire, RuntimeError("its receivers died"), "delivery-limit")
 
     def onward(self, delivery: Delivery, due: float) -> None:
         """It left its room before it was due."""

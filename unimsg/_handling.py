@@ -9,14 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from unimsg._answers import Answers
+from unimsg._bodies import UnknownType
 from unimsg._message import CONTENT_TYPE, shown, timestamp
 from unimsg._routes import Route
 from unimsg.adapter import Delivery
-from unimsg.channel import UnknownType
 from unimsg.context import Context
 from unimsg.dead_letters import REPLAYED
 from unimsg.errors import DecodeError
 from unimsg.service import Around, Handler
+from unimsg.store import Said
 
 if TYPE_CHECKING:
     from unimsg.bus import Bus
@@ -28,7 +30,7 @@ class StillRunning(BaseException):
     """No error, and no business of an `around` that catches Exception: a `def` handler was told to stop, and its thread
     cannot be. It runs on until `thread` is done, its key held; what it returns is ignored."""
 
-    def __init__(self, thread: "asyncio.Future[None]") -> None:
+    def __init__(self, thread: "asyncio.Future[object]") -> None:
         self.thread = thread
 
 
@@ -50,6 +52,7 @@ class Attempt:
         bus: "Bus",
         state: object,
         around: Sequence[Around],
+        answers: Answers,
         *,
         concurrency: int,
     ) -> None:
@@ -59,7 +62,8 @@ class Attempt:
         self._bus = bus
         self._state = state
         self._around = tuple(around)
-        self._identity = f"{handler.service}:{handler.source}"
+        self._answers = answers
+        self._identity = handler.identity
         self.name = f"{handler.service}:{getattr(handler.function, '__qualname__', '')}"
         """For people who look at a dead letter."""
         self._type = f"{route.prefix}type"
@@ -78,14 +82,25 @@ class Attempt:
         body = self._decoded(delivery)
         store = self._handler.store
         if store is None or REPLAYED in delivery.wire.headers:
-            await self._handle(delivery, body, self._argument(body), number, last)
+            reply = await self._replied(delivery, body, number, last)
+            if reply is not None:
+                await self._answers.send(delivery.wire, reply)
             return
         async with store.begin(delivery.wire.id, self._identity) as handling:
             if handling.is_duplicate:
                 log.info("%s: message %s was handled before", self._handler.source, shown(delivery.wire.id))
+                if (reply := handling.reply) is not None:
+                    await self._answers.send(delivery.wire, reply)
                 return
-            await self._handle(delivery, body, self._argument(body), number, last)
-            await handling.complete()
+            reply = await self._replied(delivery, body, number, last)
+            if reply is not None:
+                await self._answers.send(delivery.wire, reply)
+            await handling.complete(reply)
+
+    async def _replied(self, delivery: Delivery, body: object, number: int, last: bool) -> Said | None:
+        """Handles it; returns what is to be replied."""
+        result = await self._handle(delivery, body, self._argument(body), number, last)
+        return self._answers.reply(delivery.wire, result)
 
     def _decoded(self, delivery: Delivery) -> object:
         """Raises Undecodable."""
@@ -107,11 +122,11 @@ class Attempt:
         number: int,
         last: bool,
         others: Sequence[tuple[Delivery, object]] = (),
-    ) -> None:
-        """With its context, if it or an `around` wants one. `others`: what is handled together with it."""
+    ) -> object:
+        """With its context, if it or an `around` wants one; returns what the handler did. `others`: what is handled
+        together with it."""
         if not self._needs_context:
-            await self._call(argument, None)
-            return
+            return await self._call(argument, None)
         context = Context[Any](
             self._bus,
             self._route,
@@ -124,13 +139,19 @@ class Attempt:
             last_attempt=last,
             others=others,
         )
-        handle = self._wrapped(context, lambda: self._call(argument, context))
+        result: object = None
+
+        async def call() -> None:  # an `around` sees no result
+            nonlocal result
+            result = await self._call(argument, context)
+
         try:
-            await handle()
+            await self._wrapped(context, call)()
         finally:
             context._ended = True
         if context._held:
             await context._send_held()
+        return result
 
     def is_too_late(self, delivery: Delivery) -> bool:
         """Whether nobody wants it handled any more."""
@@ -148,29 +169,28 @@ class Attempt:
             handle = _bound(around, context, handle)
         return handle
 
-    async def _call(self, argument: object, context: Context[Any] | None) -> None:
+    async def _call(self, argument: object, context: Context[Any] | None) -> object:
         handler = self._handler
         if not handler.is_async:
-            await self._call_in_thread(argument)
-        elif handler.takes_context:
-            await handler.function(argument, context)
-        else:
-            await handler.function(argument)
+            return await self._call_in_thread(argument)
+        if handler.takes_context:
+            return await handler.function(argument, context)
+        return await handler.function(argument)
 
-    async def _call_in_thread(self, body: object) -> None:
+    async def _call_in_thread(self, body: object) -> object:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._concurrency, f"unimsg-{self._handler.source}")
         call = contextvars.copy_context().run
         thread = asyncio.get_running_loop().run_in_executor(self._threads, call, _plain, self._handler.function, body)
         try:
-            await asyncio.shield(thread)
+            return await asyncio.shield(thread)
         except asyncio.CancelledError:
             if thread.done():
                 raise
             raise StillRunning(thread) from None
 
 
-def _plain(function: Callable[..., Any], body: object) -> None:
+def _plain(function: Callable[..., Any], body: object) -> object:
     """Calls a `def` handler, in its thread."""
     try:
         result = function(body)
@@ -184,6 +204,7 @@ def _plain(function: Callable[..., Any], body: object) -> None:
             f"the handler is no async def, but returned a {type(result).__name__}, which nobody runs: make it, "
             "and what decorates it, async def"
         )
+    return result
 
 
 def _bound(

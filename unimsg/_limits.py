@@ -1,4 +1,4 @@
-"""What a body may ask of its codec. Bytes are limited before (see `channel.MAX_RECEIVED_BODY`), but a few bytes can
+"""What a body may ask of its codec. Bytes are limited before (see `_bodies.MAX_RECEIVED_BODY`), but a few bytes can
 stand for much more memory: these limit what the bytes stand for."""
 
 MAX_DEPTH = 100

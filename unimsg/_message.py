@@ -128,6 +128,12 @@ def new_id() -> str:
     return f"{_at(time.time_ns() // 1_000_000)[1]}{chance[:3]}-8{chance[3:6]}-{chance[6:]}"
 
 
+def secret_id() -> str:
+    """As `new_id`, and nobody can guess it: whoever knows the id of a request can answer it."""
+    chance = os.urandom(9).hex()
+    return f"{_at(time.time_ns() // 1_000_000)[1]}{chance[:3]}-8{chance[3:6]}-{chance[6:]}"
+
+
 def derived_id(message_id: str, handler: str, number: int) -> str:
     """The id of the `number`th message that `handler` sends for a message: the same each time it is handled."""
     made_of = f"{message_id}\0{handler}\0{number}".encode(errors="surrogatepass")

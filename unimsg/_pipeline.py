@@ -47,6 +47,9 @@ class Pipeline(OneWay):
         if self._errors:
             log.error("%d messages of a pipeline were not confirmed, the first: %s", len(self._errors), self._errors[0])
 
+    def _route(self, channel: Channel[Any, Any]) -> Route:
+        return self._bus._route(channel)
+
     def _message(
         self,
         channel: Channel[Any, Any],

@@ -1,5 +1,6 @@
 """Where a declared channel lives: its broker, its address there, and how its messages are made."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from unimsg._publisher import Publisher
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Adapter, Address, Kind, Wanted, Wire
 from unimsg.channel import Channel
-from unimsg.errors import CapabilityError, ConfigurationError, EncodeError
+from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, EncodeError, PublishRejected
 
 if TYPE_CHECKING:
     from unimsg.config import ChannelSettings, Settings
@@ -94,6 +95,22 @@ class Route:
             travelling.update(headers)
         return Wire(id or new_id(), data, travelling, key)
 
+    async def made(self, timeout: float) -> None:
+        """Makes the channel, unless that was done.
+
+        Raises:
+            PublishRejected: not within `timeout` seconds.
+            ConfigurationError, PermissionDenied: it is not as it must be.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._make()
+        except (ConnectError, TimeoutError) as error:
+            why = str(error) or f"its broker did not answer within {timeout:g} s"
+            raise PublishRejected(
+                f"{self.channel.name}: not made: {why}", channel=self.channel.name, message_id=""
+            ) from error
+
     async def _make(self) -> None:
         await self.broker.connect()
         await self.broker.preparation.prepare(self.address, self.wanted, timeout=OPEN_TIMEOUT)
@@ -156,7 +173,9 @@ class Routes:
         self._settings.check_channel_names([known.name for known in self._routes] + [channel.name])
         settings = self._settings.channel(channel.name)
         broker = self._brokers.get(settings.broker or "default")
-        name = settings.name or self._settings.prefix + channel.name
+        if settings.name and channel._namespace:
+            raise ConfigurationError(f"channels.{channel.name}.name: a ReplyQueue has the name that its shape demands")
+        name = settings.name or f"{self._settings.prefix}{channel._namespace}{channel.name}"
         tables = settings.model_extra or {}
         if not tables.keys() <= OWN_KINDS:  # else no other client need be loaded to know them
             self._refuse_unknown_tables(channel, tables)

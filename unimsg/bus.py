@@ -3,30 +3,102 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from unimsg._graveyard import Graveyard
+from unimsg._message import secret_id
 from unimsg._pipeline import Pipeline
 from unimsg._replay import replay
+from unimsg._requests import Make, Requests
 from unimsg._routes import Route, Routes
-from unimsg._sending import OneWay, Sender, confirmed, confirmed_later
+from unimsg._sending import OneWay, Sender, check_timeout, confirmed, confirmed_later
+from unimsg._survey import Survey
 from unimsg.adapter import Wire
-from unimsg.channel import Channel, Topic
+from unimsg.channel import Channel, Queue, Topic
 from unimsg.dead_letters import DeadLetter
-from unimsg.errors import BusClosed
+from unimsg.errors import BusClosed, ConfigurationError
 from unimsg.health import Health
 
 __all__ = ["Bus"]
+
+Body = TypeVar("Body")
+Reply = TypeVar("Reply")
 
 
 class Bus(OneWay):
     """Made by `connect`. `send` and `publish` return when the broker has confirmed the message: see `Sender`."""
 
-    def __init__(self, routes: Routes, source: str, examine: Callable[[], Health], closed: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        requests: Requests,
+        source: str,
+        examine: Callable[[], Health],
+        closed: Callable[[], bool],
+    ) -> None:
         self._routes = routes
+        self._requests = requests
         self._source = source
         self._examine = examine
         self._closed = closed
+
+    async def request(
+        self,
+        channel: Queue[Body, Reply],
+        body: Body,
+        *,
+        timeout: float = 5.0,
+        key: str | None = None,
+        headers: Mapping[str, str] = {},
+    ) -> Reply:
+        """Sends to a queue and waits for the reply. The request expires with its timeout: nobody handles it for a
+        caller who left. A failed one is retried as far as the timeout allows, and is no dead letter.
+
+        `timeout`: seconds for the whole call, reconnection included. `key`, `headers`: as of `Sender.send`.
+
+        Raises:
+            RemoteError: the other side failed; a `Reject` of its handler says why, other errors are "internal".
+            RequestTimeout: no reply in time. It may have been handled, or be handled yet.
+            DecodeError: the reply is none of those that the channel declares.
+            PublishRejected: certainly not sent, and nobody handles it.
+            EncodeError: body, key or headers invalid; nothing was sent.
+            BusClosed: the bus was closed, now or while it waited.
+            ConfigurationError, ConnectError, PermissionDenied: the channel declares no `replies=`; its broker or the
+                channel itself is not as it must be.
+        """
+        return await self._request(channel, body, timeout, key, headers, {})  # type: ignore[no-any-return]  # decoded as a Reply
+
+    def survey(
+        self,
+        channel: Topic[Body, Reply],
+        body: Body,
+        *,
+        timeout: float,
+        at_most: int | None = None,
+        key: str | None = None,
+        headers: Mapping[str, str] = {},
+    ) -> AbstractAsyncContextManager[Survey[Reply]]:
+        """Publishes to a topic, and gives the replies of its subscriptions as they come:
+
+            async with bus.survey(price, body, timeout=2) as survey:
+                async for reply in survey: ...
+
+        It ends `timeout` seconds after its block was entered, or after `at_most` replies; leaving the block earlier
+        ends it, too. `survey.failures`: what subscriptions failed with. What is published expires with the timeout. A
+        handler that returns None does not reply.
+
+        Raises, when the block is entered:
+            PublishError: not published, or not known to be.
+            RequestTimeout: not published in time.
+            EncodeError, BusClosed, ConfigurationError, ConnectError, PermissionDenied: as `request`.
+        """
+        if not isinstance(channel, Topic):
+            raise TypeError(f"survey() takes a Topic, not {channel!r}: request() of a Queue")
+        if at_most is not None and at_most < 1:
+            raise ValueError(f"at_most must be 1 or more, not {at_most}")
+        check_timeout(timeout)
+        route, make = self._question(channel, body, key, headers, {})
+        return Survey(self._requests, route, make, timeout, at_most)
 
     def pipeline(self, *, in_flight: int = 1000) -> AbstractAsyncContextManager[Sender]:
         """A sender whose verbs return as soon as the message is accepted into a window of `in_flight` unconfirmed ones;
@@ -94,6 +166,48 @@ class Bus(OneWay):
         if self._closed():
             raise BusClosed(f"{channel.name}: the bus was closed: use it inside its `async with` block")
         return self._routes.get(channel)
+
+    async def _request(
+        self,
+        channel: Channel[Any, Any],
+        body: object,
+        timeout: float,
+        key: str | None,
+        headers: Mapping[str, str],
+        extensions: Mapping[str, str],
+    ) -> Any:
+        """`extensions`: CloudEvents attributes, without prefix, that it has beside those of any request."""
+        if not isinstance(channel, Queue):
+            raise TypeError(f"request() takes a Queue, not {channel!r}: survey() of a Topic")
+        check_timeout(timeout)
+        route, make = self._question(channel, body, key, headers, extensions)
+        return await self._requests.request(route, make, timeout)
+
+    def _question(
+        self,
+        channel: Channel[Any, Any],
+        body: object,
+        key: str | None,
+        headers: Mapping[str, str],
+        extensions: Mapping[str, str],
+    ) -> tuple[Route, Make]:
+        """Where a request or a survey goes, and what makes it."""
+        if channel.replies is None:
+            raise ConfigurationError(f"{channel.name} declares no replies: give it replies=, or send to it")
+        route, ttl = self._route(channel), channel.ttl
+
+        def make(return_address: str, left: float) -> Wire:
+            return route.wire(
+                body,
+                source=self._source,
+                key=key,
+                id=secret_id(),
+                headers=headers,
+                extensions={**extensions, "replyto": return_address},
+                ttl=left if ttl is None else min(left, ttl),
+            )
+
+        return route, make
 
     def _message(
         self,

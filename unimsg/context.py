@@ -9,7 +9,7 @@ from unimsg._message import Message, derived_id, following, read_message
 from unimsg._routes import Route
 from unimsg._sending import OneWay
 from unimsg.adapter import Delivery, Wire
-from unimsg.channel import Channel
+from unimsg.channel import Channel, Queue
 from unimsg.errors import BusClosed
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Context"]
 
 State = TypeVar("State", default=None)
+Body = TypeVar("Body")
+Reply = TypeVar("Reply")
 
 
 class Context(OneWay, Generic[State]):
@@ -48,7 +50,7 @@ class Context(OneWay, Generic[State]):
         """Which attempt this is, from 1. On an ordered channel it begins anew where another process takes the key."""
         self.last_attempt = last_attempt
         """Whether the message is a dead letter if this attempt fails."""
-        self._route = route
+        self._origin = route
         self._handler = handler
         self._delivery = delivery
         self._body = body
@@ -72,9 +74,9 @@ class Context(OneWay, Generic[State]):
         return [self.message, *(self._read(delivery, body) for delivery, body in self._others)]
 
     def _read(self, delivery: Delivery, body: object) -> Message[object]:
-        channel = self._route.channel
+        channel = self._origin.channel
         return read_message(
-            delivery.wire, body, self._route.prefix, type=channel.name, kind=channel.kind, raw=delivery.raw
+            delivery.wire, body, self._origin.prefix, type=channel.name, kind=channel.kind, raw=delivery.raw
         )
 
     @property
@@ -82,6 +84,23 @@ class Context(OneWay, Generic[State]):
         """Whether the connection or assignment that gave the message is gone: it may already be handled elsewhere, and
         what this handler does may be done twice."""
         return self._delivery.epoch.over or any(delivery.epoch.over for delivery, _ in self._others)
+
+    async def request(
+        self,
+        channel: Queue[Body, Reply],
+        body: Body,
+        *,
+        timeout: float = 5.0,
+        key: str | None = None,
+        headers: Mapping[str, str] = {},
+    ) -> Reply:
+        """Sends at once, not when the handler has ended, and waits for the reply; else as `Bus.request`."""
+        message = self.message
+        extensions = following(message.conversation_id, message.id)
+        return await self.bus._request(channel, body, timeout, key, headers, extensions)  # type: ignore[no-any-return]  # decoded as a Reply
+
+    def _route(self, channel: Channel[Any, Any]) -> Route:
+        return self.bus._route(channel)
 
     def _message(
         self,
@@ -96,7 +115,7 @@ class Context(OneWay, Generic[State]):
             raise BusClosed(f"{channel.name}: the handler has ended, so nothing sends this any more: use context.bus")
         message = self.message
         self._sent += 1
-        route = self.bus._route(channel)
+        route = self._route(channel)
         wire = route.wire(
             body,
             source=self.bus._source,

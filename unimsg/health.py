@@ -1,7 +1,8 @@
 """Whether a bus works, and if not, what is wrong."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ from unimsg._message import shown
 
 if TYPE_CHECKING:
     from unimsg._consumer import Consumer
+    from unimsg._inbox import Inbox
     from unimsg._routes import Route
 
 __all__ = ["Health"]
 
 SILENT_AFTER = 10.0
 """Seconds that a receiver may be without its broker before it is a problem: less is a reconnection or a rebalance."""
+DROPPED = ("expired", "late_replies", "duplicate_replies", "unknown_replies")
 FAILURE_SHOWN_FOR = 60.0
 """Seconds after its newest failure that a message is shown: it may be handled elsewhere by then."""
 
@@ -28,16 +31,19 @@ class Health:
     live: bool
     ready: bool
     problems: Sequence[str]
+    counts: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """What was dropped since the start: messages, as `expired`, and replies. See `DROPPED`."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"live": self.live, "ready": self.ready, "problems": list(self.problems)}
+        return {"live": self.live, "ready": self.ready, "problems": list(self.problems), "counts": dict(self.counts)}
 
 
 def examine(
     brokers: Iterable[Broker],
     routes: "Iterable[Route]",
     consumers: "Sequence[Consumer]",
+    inboxes: "Iterable[Inbox]",
     *,
     durable: bool,
     draining: bool,
@@ -70,8 +76,14 @@ def examine(
             full = blocking if overdue >= consumer.concurrency else failing
             full.append(f"{consumer.name}: {overdue} of {consumer.concurrency} handlers do not end at their timeout")
         failing += _of_messages(consumer)
+    counts = Counter(dict.fromkeys(DROPPED, 0))
+    counts["expired"] = sum(consumer.expired for consumer in consumers)
+    for inbox in inboxes:
+        counts.update({f"{why}_replies": count for why, count in inbox.dropped.items()})
+        if inbox.problem is not None and not draining:
+            blocking.append(f"{inbox.label}: {inbox.problem}")
     live = draining or all(consumer.live for consumer in consumers)
-    return Health(live, not blocking, [*blocking, *failing])
+    return Health(live, not blocking, [*blocking, *failing], dict(counts))
 
 
 def _of_broker(broker: Broker) -> list[str]:

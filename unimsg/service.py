@@ -83,6 +83,11 @@ class Handler:
     batching: Batching | None = None
 
     @property
+    def identity(self) -> str:
+        """What the ids of what it sends derive from, and what stores know it by."""
+        return f"{self.service}:{self.source}"
+
+    @property
     def source(self) -> str:
         """What it reads, as configuration names it: `channel`, or `topic/subscription`."""
         return f"{self.channel.name}/{self.subscription}" if self.subscription else self.channel.name
@@ -253,6 +258,10 @@ class Service(Generic[State]):
         """
         if not (isinstance(size, int) and size >= 1 and 0 <= within <= MAX_WITHIN):
             raise ConfigurationError(f"{channel.name}: size must be 1 or more, within 0 to {MAX_WITHIN:g} seconds")
+        if isinstance(channel, Queue) and channel.replies is not None:
+            raise ConfigurationError(
+                f"{channel.name} declares replies, and a batch handler gives none: make it a handler"
+            )
         return self._declaration(
             channel, subscription, replay, concurrency, retry, timeout, batching=Batching(size, within)
         )

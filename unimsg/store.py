@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 from typing import Protocol
@@ -12,9 +13,18 @@ from typing_extensions import TypeVar
 
 from unimsg.errors import ConfigurationError
 
-__all__ = ["Handling", "MemoryStore", "Store"]
+__all__ = ["Handling", "MemoryStore", "Said", "Store"]
 
 Session = TypeVar("Session", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a handler replied, as it travels."""
+
+    type: str
+    content_type: str
+    body: bytes
 
 
 class Handling(Protocol[Session]):
@@ -28,8 +38,13 @@ class Handling(Protocol[Session]):
     def is_duplicate(self) -> bool:
         """Whether the message was handled: it is not handled again."""
 
-    async def complete(self) -> None:
-        """The handler ended well, and what it sent is confirmed: the message is handled from now on."""
+    @property
+    def reply(self) -> Said | None:
+        """Of a duplicate: what was replied to the message. It is sent again."""
+
+    async def complete(self, reply: Said | None) -> None:
+        """The handler ended well, and what it sent is confirmed: the message is handled from now on. `reply`: what was
+        replied, if anybody wanted a reply."""
 
 
 class Store(Protocol[Session]):
@@ -51,7 +66,8 @@ class MemoryStore:
         if not (isinstance(keep, timedelta) and keep > timedelta()):
             raise ConfigurationError(f"MemoryStore: keep must be a timedelta of more than 0, not {keep!r}")
         self._keep = keep.total_seconds()
-        self._handled: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._handled: OrderedDict[tuple[str, str], tuple[float, Said | None]] = OrderedDict()
+        """When each was, and what was replied."""
         self._running: dict[tuple[str, str], asyncio.Event] = {}
 
     @asynccontextmanager
@@ -70,7 +86,7 @@ class MemoryStore:
 
     def _forget_old(self) -> None:
         oldest = monotonic() - self._keep
-        while self._handled and next(iter(self._handled.values())) < oldest:
+        while self._handled and next(iter(self._handled.values()))[0] < oldest:
             self._handled.popitem(last=False)
 
 
@@ -85,5 +101,9 @@ class _Handling:
     def is_duplicate(self) -> bool:
         return self._key in self._handled
 
-    async def complete(self) -> None:
-        self._handled[self._key] = monotonic()
+    @property
+    def reply(self) -> Said | None:
+        return self._handled[self._key][1]
+
+    async def complete(self, reply: Said | None) -> None:
+        self._handled[self._key] = (monotonic(), reply)

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from unimsg import MemoryStore, RetryAfter, _avro_walk, _copies, _failing, _graveyard, _replay, _routes, _xml, channel
+from unimsg import MemoryStore, RetryAfter, _avro_walk, _bodies, _copies, _failing, _graveyard, _replay, _routes, _xml
 from unimsg._batches import BatchConsumer
+from unimsg._bodies import Bodies
 from unimsg._consumer import Consumer
 from unimsg._copies import Copies, Copy
 from unimsg._delays import Delays
@@ -21,7 +22,6 @@ from unimsg._publisher import Publisher
 from unimsg._routes import Route
 from unimsg._targets import publisher_to
 from unimsg.adapter import Address, Delivery, Kind, Receiver, Wire
-from unimsg.channel import Channel
 from unimsg.dead_letters import ATTEMPT
 from unimsg.errors import UnimsgError
 from unimsg.retry import Again, Dead, Reject, Retry, decide
@@ -135,7 +135,7 @@ promises_any_history = _instead(_routes, "_check_history", lambda *_: None, "pro
 handles_the_expired = _instead(Attempt, "is_too_late", lambda *_: False, "handles the expired")
 
 
-_begin, _decode = MemoryStore.begin, Channel.decode
+_begin, _decode = MemoryStore.begin, Bodies.decode
 
 
 def _marked_whatever_happens(store: MemoryStore, message_id: str, handler: str) -> Any:
@@ -143,8 +143,8 @@ def _marked_whatever_happens(store: MemoryStore, message_id: str, handler: str) 
     async def begin() -> AsyncIterator[Any]:
         async with _begin(store, message_id, handler) as handling:
             known = handling.is_duplicate
-            await handling.complete()
-            yield SimpleNamespace(is_duplicate=known, session=None, complete=handling.complete)
+            await handling.complete(None)
+            yield SimpleNamespace(is_duplicate=known, session=None, reply=None, complete=handling.complete)
 
     return begin()
 
@@ -157,14 +157,14 @@ def _one_mark(store: MemoryStore, message_id: str, handler: str) -> Any:
     return _begin(store, message_id, "all")
 
 
-def _no_upgrades(channel: Any, type: str | None, content_type: str | None, data: bytes) -> Any:
-    channel._old = {}
-    return _decode(channel, type, content_type, data)
+def _no_upgrades(bodies: Any, type: str | None, content_type: str | None, data: bytes) -> Any:
+    bodies._old = {}
+    return _decode(bodies, type, content_type, data)
 
 
-def _any_type(channel: Any, type: str | None, content_type: str | None, data: bytes) -> Any:
-    channel._any_type = True
-    return _decode(channel, type, content_type, data)
+def _any_type(bodies: Any, type: str | None, content_type: str | None, data: bytes) -> Any:
+    bodies._any_type = True
+    return _decode(bodies, type, content_type, data)
 
 
 def _apart(consumer: Any, lanes: Sequence[Lane], deliveries: Sequence[Delivery], *, stopped: bool) -> None:
@@ -184,11 +184,11 @@ _numbers = itertools.count()
 marks_before_it_handles = _instead(MemoryStore, "begin", _marked_whatever_happens, "marks before it handles")
 never_marks = _instead(MemoryStore, "begin", _never_a_duplicate, "never marks")
 marks_for_all_handlers = _instead(MemoryStore, "begin", _one_mark, "marks for all handlers")
-forgets_upgrades = _instead(Channel, "decode", _no_upgrades, "forgets upgrades")
-takes_any_type = _instead(Channel, "decode", _any_type, "takes any type")
+forgets_upgrades = _instead(Bodies, "decode", _no_upgrades, "forgets upgrades")
+takes_any_type = _instead(Bodies, "decode", _any_type, "takes any type")
 reads_dtds = _instead(_xml, "_PROLOG", re.compile(b""), "reads DTDs")
 reads_avro_of_any_depth = _instead(_avro_walk.Walk, "whole", lambda *_: None, "reads Avro of any depth")
-reads_with_the_first_codec = _instead(channel, "_choose", lambda codecs, _: codecs[0], "reads with the first codec")
+reads_with_the_first_codec = _instead(_bodies, "_choose", lambda codecs, _: codecs[0], "reads with the first codec")
 
 
 buries_the_whole_batch = _instead(BatchConsumer, "_apart", _apart, "buries the whole batch")
