@@ -6,7 +6,7 @@ from typing import Any
 
 from unimsg.asyncapi._changes import Difference, Direction, changed, narrowed, noted, shown, widened
 from unimsg.asyncapi._json_types import alternatives, in_words, is_anything, type_of, values_of, whole
-from unimsg.asyncapi._references import as_list, as_object
+from unimsg.asyncapi._references import as_list, as_object, resolved
 
 Json = dict[str, Any]
 
@@ -39,7 +39,7 @@ class JsonComparison:
 
     def compare(self, old: Any, new: Any, path: str = "") -> Iterator[Difference]:
         """`old` and `new` are schemas: parts of their documents."""
-        pair = (id(old), id(new))
+        pair = (id(resolved(self._old, old)), id(resolved(self._new, new)))
         if pair in self._seen:
             return
         self._seen.add(pair)

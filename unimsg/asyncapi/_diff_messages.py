@@ -45,7 +45,8 @@ class _Comparison:
         for old in before:
             new = _taker(old, after)
             if new is None:
-                left = [each for each in left if each is not self._not_taken(old, left)]
+                instead = self._not_taken(old, left)
+                left = [each for each in left if each is not instead]
                 continue
             left = [each for each in left if each is not new]
             self._pairs.append((old, new, Direction.RECEIVED))

@@ -52,12 +52,7 @@ def alternatives(document: Json, schema: Any, within: frozenset[int] = frozenset
         if as_list(made.get(key)):
             rest = {name: value for name, value in made.items() if name not in (*_ALTERNATIVES, *_SAID_OF_ALL)}
             members = [each for each in made[key] if id(resolved(document, each)) not in inside]
-            return [{**rest, **each} for member in members for each in alternatives(document, member, inside)]
-    return list(_by_type(made))
-
-
-_SAID_OF_ALL)}
-            return [{**rest, **each} for member in made[key] for each in alternatives(document, member, depth + 1)]
+            return [{**rest, **each} for member in members for each in alternatives(document, member, inside)] or [rest]
     return list(_by_type(made))
 
 
