@@ -72,7 +72,10 @@ def _forms(channel: Channel[Any, Any], bodies: Bodies) -> Iterator[Form]:
             key = message_key(kind.type) + (f".{_format(codec)}" if number else "")
             yield Form(key, kind.type, channel, codec, is_written=not number, is_any_type=bodies._any_type)
     for type_, old in bodies._old.items():
-        yield Form(message_key(type_), type_, channel, old.codecs[0], is_written=False, is_old=True)
+        by_format = {codec.content_type: codec for codec in reversed(old.codecs)}  # of two for one, the first reads
+        for number, codec in enumerate(reversed(by_format.values())):
+            key = message_key(type_) + (f".{_format(codec)}" if number else "")
+            yield Form(key, type_, channel, codec, is_written=False, is_old=True)
     if isinstance(bodies, ReplyBodies):
         yield Form(message_key(ERROR_TYPE), ERROR_TYPE, channel, FAILURE, is_written=True)
 

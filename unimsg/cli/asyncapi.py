@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from unimsg.asyncapi import Change, diff, document, read, to_html, to_json, to_yaml
+from unimsg.asyncapi._undeclared import undeclared
 from unimsg.cli import apps
 from unimsg.config import Settings
 from unimsg.errors import ConfigurationError
@@ -38,7 +39,11 @@ def command(
     """
     if sum((as_json, as_yaml, as_html)) > 1 or (old is not None and (as_yaml or as_html)):
         raise ConfigurationError("--json, --yaml and --html: give one of them; with --diff none but --json")
-    made = document(*_services(app), settings=_settings(url), title=title, version=api_version)
+    services = _services(app)
+    for service in services:
+        for channel in undeclared(service):
+            sys.stderr.write(f"{service.name}: its handlers use {channel}: if they send to it, add it to sends=\n")
+    made = document(*services, settings=_settings(url), title=title, version=api_version)
     if old is None:
         write: Callable[[dict[str, Any]], str] = to_json if as_json else to_html if as_html else to_yaml
         sys.stdout.write(write(made))
