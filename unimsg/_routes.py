@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import OWN_KINDS, Broker, Brokers
 from unimsg._delays import Delays
-from unimsg._message import CONTENT_TYPE, after, check_headers, check_id, check_key, new_id, now
+from unimsg._message import CONTENT_TYPE, after, check_headers, check_id, check_key, now, now_and_id
 from unimsg._publisher import Publisher
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Adapter, Address, Kind, Wanted, Wire
@@ -80,12 +80,15 @@ class Route:
                 "options, or send a reference to the data"
             )
         key = self._key(body, key)
-        if id is not None:
+        if id is None:
+            moment, id = now_and_id()
+        else:
             check_id(id)
+            moment = now()
         attributes = self._attributes.get((source, type_, content_type))
         if attributes is None:
             attributes = self._constant_attributes(source, type_, content_type)
-        travelling = {**attributes, self._time: now()}
+        travelling = {**attributes, self._time: moment}
         if extensions:
             travelling.update({f"{self.prefix}{name}": value for name, value in extensions.items()})
         if ttl is not None or (ttl := channel.ttl) is not None:
@@ -93,7 +96,7 @@ class Route:
         if headers:
             check_headers(channel.name, headers)
             travelling.update(headers)
-        return Wire(id or new_id(), data, travelling, key)
+        return Wire(id, data, travelling, key)
 
     async def made(self, timeout: float) -> None:
         """Makes the channel, unless that was done.

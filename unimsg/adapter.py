@@ -10,7 +10,7 @@ exactly once. `unimsg.memory` is the executable specification of this file.
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -73,7 +73,7 @@ class Address:
         return f"{self.channel}..{self.subscription}" if self.subscription else self.channel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Wire:
     """A message as it travels.
 
@@ -89,8 +89,18 @@ class Wire:
 
     id: str
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    key: str | None = None
+    headers: Mapping[str, str]
+    key: str | None
+
+    def __init__(self, id: str, body: bytes, headers: Mapping[str, str] | None = None, key: str | None = None) -> None:
+        _set_id(self, id)
+        _set_body(self, body)
+        _set_headers(self, {} if headers is None else headers)
+        _set_key(self, key)
+
+
+# What dataclasses generate looks each field up by name, which takes as long as all else about the making of a message.
+_set_id, _set_body, _set_headers, _set_key = (vars(Wire)[name].__set__ for name in ("id", "body", "headers", "key"))
 
 
 class Epoch:
@@ -148,6 +158,8 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
+    """What a broker can do, where brokers differ."""
+
     max_delay: float = 0.0
     """Seconds that `send(delay=)` can do; 0: not at all, and the core holds delayed messages itself."""
     max_history: timedelta | None = None
@@ -188,6 +200,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverHealth:
+    """How one receiver does."""
+
     address: Address
     consuming: bool
     """Whether the broker would deliver to it now, as far as this process knows."""
@@ -202,6 +216,8 @@ class ReceiverHealth:
 
 @dataclass(frozen=True, slots=True)
 class AdapterHealth:
+    """How the way to the broker does, as far as this process knows."""
+
     connected: bool
     problems: Sequence[str] = ()
     """Each in words for an operator, without secrets: "RabbitMQ blocks publishing: memory alarm"."""

@@ -3,12 +3,10 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from unimsg._graveyard import Graveyard
 from unimsg._message import secret_id
 from unimsg._pipeline import Pipeline
-from unimsg._replay import replay
 from unimsg._requests import Make, Requests
 from unimsg._routes import Route, Routes
 from unimsg._sending import OneWay, Sender, check_timeout, confirmed, confirmed_later
@@ -18,6 +16,9 @@ from unimsg.channel import Channel, Queue, Topic
 from unimsg.dead_letters import DeadLetter
 from unimsg.errors import BusClosed, ConfigurationError
 from unimsg.health import Health
+
+if TYPE_CHECKING:
+    from unimsg._graveyard import Graveyard
 
 __all__ = ["Bus"]
 
@@ -122,7 +123,7 @@ class Bus(OneWay):
             TopologyError: nobody ever handled it: it has no dead-letter queue.
             ConnectError, PermissionDenied: as everywhere.
         """
-        for letter in await Graveyard(self._route(channel), subscription).letters():
+        for letter in await self._graveyard(channel, subscription).letters():
             yield letter
 
     async def redrive(
@@ -144,7 +145,7 @@ class Bus(OneWay):
             PublishError: a message was not confirmed; it is still a dead letter.
             ConfigurationError, TopologyError, ConnectError, PermissionDenied: as `dead_letters`.
         """
-        return await Graveyard(self._route(channel), subscription).redrive(where, limit, rate)
+        return await self._graveyard(channel, subscription).redrive(where, limit, rate)
 
     async def replay(self, topic: Topic[Any, Any], subscription: str, *, since: datetime) -> int:
         """Has one subscription handle again what was published since then; returns how many messages. They come beside
@@ -156,11 +157,18 @@ class Bus(OneWay):
             PublishError: a message was not confirmed: some have come, some have not.
             ConnectError, PermissionDenied: as everywhere.
         """
+        from unimsg._replay import replay  # not above: operators need it, few programs do
+
         return await replay(self._route(topic), subscription, since)
 
     async def health(self) -> Health:
         """How connections, receivers and handlers do. Fast: it asks no broker."""
         return self._examine()
+
+    def _graveyard(self, channel: Channel[Any, Any], subscription: str | None) -> "Graveyard":
+        from unimsg._graveyard import Graveyard  # as `replay` above
+
+        return Graveyard(self._route(channel), subscription)
 
     def _route(self, channel: Channel[Any, Any]) -> Route:
         if self._closed():
