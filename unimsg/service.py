@@ -98,11 +98,11 @@ class Service(Generic[State]):
 
     `name` is the CloudEvents source of what it sends, and its subscription of each topic. `lifespan`: an async context
     manager made from the bus; what it yields is `context.state`. It is entered before the first message and left after
-    the last. `retry`: what becomes of a message whose handler failed, unless the handler has its own.
+    the last. `sends`: the channels that it sends to, which its AsyncAPI document tells others; nothing else depends
+    on it. `retry`: what becomes of a message whose handler failed, unless the handler has its own.
     `expose_errors`: the texts of errors, which may hold anything, go into dead letters. `grace`: seconds that running
     handlers get to end at shutdown; those that do not are cancelled, and their messages are delivered again. `around`:
-    each wraps every attempt of every handler, the first outermost. `sends`: the channels that it sends to, so that
-    `unimsg.asyncapi` can tell others of them; nothing else depends on it.
+    each wraps every attempt of every handler, the first outermost.
     """
 
     @overload
@@ -110,11 +110,11 @@ class Service(Generic[State]):
         self: "Service[None]",
         name: str,
         *,
+        sends: Sequence[Channel[Any, Any]] = ...,
         retry: Retry = ...,
         expose_errors: bool = ...,
         grace: float = ...,
         around: Sequence[Around] = ...,
-        sends: Sequence[Channel[Any, Any]] = ...,
     ) -> None: ...
     @overload
     def __init__(
@@ -122,39 +122,36 @@ class Service(Generic[State]):
         name: str,
         *,
         lifespan: "Callable[[Bus], AbstractAsyncContextManager[State]]",
+        sends: Sequence[Channel[Any, Any]] = ...,
         retry: Retry = ...,
         expose_errors: bool = ...,
         grace: float = ...,
         around: Sequence[Around] = ...,
-        sends: Sequence[Channel[Any, Any]] = ...,
     ) -> None: ...
     def __init__(
         self,
         name: str,
         *,
         lifespan: "Callable[[Bus], AbstractAsyncContextManager[Any]] | None" = None,
+        sends: Sequence[Channel[Any, Any]] = (),
         retry: Retry = DEFAULT_RETRY,
         expose_errors: bool = False,
         grace: float = 25.0,
         around: Sequence[Around] = (),
-        sends: Sequence[Channel[Any, Any]] = (),
     ) -> None:
-        """Raises ConfigurationError: bad name or grace; `sends` holds what is no channel."""
+        """Raises ConfigurationError: bad name or grace."""
         check_short_name("service", name)
         if not isinstance(retry, Retry):
             raise ConfigurationError(f"service {name}: retry must be a Retry, not {retry!r}: Retry(1, 10, 60)")
         if grace < 0:
             raise ConfigurationError(f"service {name}: grace must be 0 or more seconds, not {grace}")
-        for channel in sends:
-            if not isinstance(channel, Channel):
-                raise ConfigurationError(f"service {name}: sends= takes queues and topics, not {channel!r}")
         self.name = name
         self.lifespan = lifespan
+        self.sends = _channels(name, sends)
         self.retry = retry
         self.expose_errors = expose_errors
         self.grace = grace
         self.around = tuple(around)
-        self.sends = tuple(sends)
         self.handlers: list[Handler] = []
 
     def __repr__(self) -> str:
@@ -317,6 +314,14 @@ class Service(Generic[State]):
             return function
 
         return declare
+
+
+def _channels(service: str, sends: Sequence[Channel[Any, Any]]) -> tuple[Channel[Any, Any], ...]:
+    channels = tuple(sends)
+    for channel in channels:
+        if not isinstance(channel, Channel):
+            raise ConfigurationError(f"service {service}: sends= takes queues and topics, not {channel!r}")
+    return channels
 
 
 def refuse_second(handlers: Sequence[Handler], handler: Handler) -> None:
