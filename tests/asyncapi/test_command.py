@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import shop
+import sample_shop as shop
 import typer
 from official import problems, validator
 from typer.testing import CliRunner, Result

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import shop
+import sample_shop as shop
 from pydantic import BaseModel
 from unimsg_kafka import KafkaOptions
 

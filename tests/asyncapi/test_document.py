@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-import shop
+import sample_shop as shop
 from official import problems, validator
 from pydantic import BaseModel
 

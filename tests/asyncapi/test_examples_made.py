@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import pytest
-import shop
+import sample_shop as shop
 from jsonschema import Draft7Validator
 from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict

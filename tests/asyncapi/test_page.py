@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import shop
+import sample_shop as shop
 from pydantic import BaseModel, Field
 
 import unimsg

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Generic, Literal, TypeVar
 
 import pytest
-import shop
+import sample_shop as shop
 from google.protobuf import descriptor_pb2
 from google.protobuf.struct_pb2 import Struct
 from jsonschema import Draft7Validator

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-import shop
+import sample_shop as shop
 
 import unimsg
 from unimsg.asyncapi._undeclared import undeclared
