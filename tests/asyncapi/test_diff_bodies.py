@@ -180,6 +180,8 @@ CASES = [
     Case("set to list", fields(a=set[int]), fields(a=list[int]), B, "uniqueItems changed", ".a"),
     Case("whole body", int, bool, A + B, "changed from an integer to a boolean"),
     Case("whole body wider", int, float, B, "was an integer, and may be any number"),
+    Case("map to fields", fields(a=dict[str, Any]), fields(a=fields(b=NotRequired[int])), A, "was anything", ".a.b"),
+    Case("tuple part new", fields(a=tuple[int, ...]), fields(a=tuple[str, ...]), A + B, "changed from", ".a[]"),
     # null and unions
     Case("null allowed", fields(a=int), fields(a=int | None), B, "may be null", ".a"),
     Case("null not allowed", fields(a=int | None), fields(a=int), A, "null is not allowed any more", ".a"),

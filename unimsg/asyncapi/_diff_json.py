@@ -66,7 +66,7 @@ class JsonComparison:
             yield from self._arrays(old, new, path)
 
     def _objects(self, old: Json, new: Json, path: str) -> Iterator[Difference]:
-        before, after = as_object(old.get("properties")), as_object(new.get("properties"))
+        before, after = _properties(old), _properties(new)
         for name in [name for name in before if name not in after]:
             closed = Direction.RECEIVED if new.get("additionalProperties") is False else Direction.NONE
             refused = ", and is refused" if closed else ""
@@ -77,14 +77,16 @@ class JsonComparison:
                 yield Difference(_field(path, name), "the field is new, and required", Direction.RECEIVED | strict)
             else:
                 yield Difference(_field(path, name), "the field is new, and optional", strict)
+            more = _ANY if old.get("additionalProperties", True) is True else old["additionalProperties"]
+            if isinstance(more, dict) and (more or "properties" not in old):  # a map, where it may have been anyhow
+                yield from self.compare(more, after[name], _field(path, name))
         for name in [name for name in before if name in after]:
-            yield from self._property(old, new, name, path)
+            required = [name in as_list(each.get("required")) for each in (old, new)]
+            yield from self._property(before[name], after[name], _field(path, name), was=required[0], is_=required[1])
         yield from self._others(old, new, path)
 
-    def _property(self, old: Json, new: Json, name: str, path: str) -> Iterator[Difference]:
-        before, after = old["properties"][name], new["properties"][name]
-        was, is_ = name in as_list(old.get("required")), name in as_list(new.get("required"))
-        where = _field(path, name)
+    def _property(self, before: Any, after: Any, where: str, *, was: bool, is_: bool) -> Iterator[Difference]:
+        """`was` and `is_`: whether it is required."""
         old_default, new_default = whole(self._old, before).get("default"), whole(self._new, after).get("default")
         if is_ and not was:
             yield narrowed(where, "the field was optional, and is required")
@@ -118,16 +120,34 @@ class JsonComparison:
             kinds = ("a tuple", "a list") if isinstance(before, list) else ("a list", "a tuple")
             yield changed(path, f"changed from {kinds[0]} to {kinds[1]}")
         elif isinstance(before, list):
-            for number, (first, second) in enumerate(zip(before, after, strict=False)):
+            for number in range(_longest_common(old, new, len(before), len(after))):
+                first, second = (_part(schema, number) for schema in (old, new))
                 yield from self.compare(first, second, f"{path}[{number}]")
         else:
             yield from self.compare(before, after, f"{path}[]")
+
+
+def _properties(schema: Json) -> Json:
+    """What is required counts as declared."""
+    return {**{str(name): _ANY for name in as_list(schema.get("required"))}, **as_object(schema.get("properties"))}
 
 
 def _items(schema: Json) -> Any:
     if isinstance(schema.get("prefixItems"), list):
         return schema["prefixItems"]
     return schema.get("items", _ANY)
+
+
+def _part(schema: Json, number: int) -> Any:
+    """Of a tuple; beyond its declared parts, what others are."""
+    parts = _items(schema)
+    return parts[number] if number < len(parts) else schema.get("additionalItems", _ANY)
+
+
+def _longest_common(old: Json, new: Json, *declared: int) -> int:
+    """How many parts of a tuple both can have: longer ones are told of by their `maxItems`."""
+    most = [each for each in (_number(old.get("maxItems")), _number(new.get("maxItems"))) if each is not None]
+    return int(min([max(declared), *most]))
 
 
 def _paired(olds: list[Json], news: list[Json]) -> list[tuple[Json, Json]]:
