@@ -88,7 +88,7 @@ def test_nothing_changed(tmp_path: Path, write: Any) -> None:
 
 def test_a_compatible_change_ends_well(tmp_path: Path) -> None:
     old = copy.deepcopy(MADE)
-    del old["components"]["schemas"]["Item"]["properties"]["count"]
+    del old["components"]["schemas"]["Item-Input"]["properties"]["count"]
     result = run("shop:SERVICES", "--diff", written(tmp_path, old))
     assert result.exit_code == 0, result.stdout
     assert "ok        orders.place items[].count: the field is new, and optional\n" in result.stdout
@@ -97,7 +97,7 @@ def test_a_compatible_change_ends_well(tmp_path: Path) -> None:
 
 def test_a_breaking_change_ends_with_1(tmp_path: Path) -> None:
     old = copy.deepcopy(MADE)
-    old["components"]["schemas"]["Item"]["required"] = []
+    old["components"]["schemas"]["Item-Input"]["required"] = []
     result = run("shop:SERVICES", "--diff", written(tmp_path, old))
     assert result.exit_code == 1
     assert (
@@ -107,7 +107,7 @@ def test_a_breaking_change_ends_with_1(tmp_path: Path) -> None:
 
 def test_changes_as_json(tmp_path: Path) -> None:
     old = copy.deepcopy(MADE)
-    old["components"]["schemas"]["Item"]["required"] = []
+    old["components"]["schemas"]["Item-Input"]["required"] = []
     result = run("shop:SERVICES", "--json", "--diff", written(tmp_path, old))
     assert result.exit_code == 1
     first = json.loads(result.stdout.splitlines()[0])

@@ -218,6 +218,29 @@ def test_who_stops_receiving_and_who_stops_sending() -> None:
     assert diff(sent, both) == [Change(False, "some.queue", "it is received now")]
 
 
+def test_that_it_is_read_as_more_than_it_is_written_is_no_change() -> None:
+    """Defaults, decimals: a body is read in more forms than it is written in."""
+    received, sent, both = (made(way, queue(shop.Order)) for way in WAYS)
+    assert diff(sent, both) == [Change(False, "some.queue", "it is received now")]
+    assert diff(received, both) == [Change(False, "some.queue", "it is sent to now")]
+    assert [change for change in diff(both, sent) if change.breaking] == [
+        Change(True, "some.queue", "what is sent to it is received by nobody")
+    ]
+
+
+def test_of_what_is_read_and_written_each_counts() -> None:
+    class Before(BaseModel):
+        a: int = 1
+
+    class After(BaseModel):
+        b: int = 1
+
+    assert diff(made("both", queue(Before)), made("both", queue(After))) == [
+        Change(True, "some.queue a", "the field was removed"),
+        Change(False, "some.queue b", "the field is new, and optional"),
+    ]
+
+
 def test_another_service_that_handles_it_changes_nothing_for_others() -> None:
     def by(name: str) -> Json_:
         service = unimsg.Service(name)

@@ -59,7 +59,7 @@ def test_it_is_valid_by_the_official_schema(broker: str) -> None:
     [
         lambda made: made["channels"]["orders.place"].update(colour="red"),
         lambda made: made["operations"]["orders.send.orders.placed"].update(action="shout"),
-        lambda made: made["components"]["schemas"]["Order"].update(type="objekt"),
+        lambda made: made["components"]["schemas"]["Quote"].update(type="objekt"),
         lambda made: made["info"].pop("version"),
     ],
     ids=["channel", "operation", "schema", "info"],
@@ -439,6 +439,17 @@ def test_a_body_without_a_type_of_its_own_is_read_whatever_the_type_says() -> No
     assert message("orders.place")["x-unimsg"] == {"kind": "command", "anyType": True}
     assert message("orders.outcome", "com.acme.refused")["x-unimsg"] == {"kind": "event"}
     assert message("clock.ticks")["x-unimsg"]["kind"] == "document"
+
+
+def test_where_it_is_read_and_written_both_forms_are_told() -> None:
+    found = message("orders.placed")
+    components = made()["components"]["schemas"]
+    read_, written = (
+        components[each["$ref"].rpartition("/")[2]] for each in (found["payload"], found["x-unimsg"]["written"])
+    )
+    assert read_["required"] == ["number", "customer"]
+    assert written["required"] == ["number", "customer", "tags"]
+    assert "written" not in message("orders.place")["x-unimsg"]
 
 
 # -- bindings

@@ -38,7 +38,7 @@ def test_an_example_fits_its_schema(payload: Any) -> None:
 
 
 def test_an_example_is_read_by_the_codec() -> None:
-    example = example_of(SHOP, {"$ref": "#/components/schemas/Order"})
+    example = example_of(SHOP, SHOP["channels"]["orders.place"]["messages"]["orders.place"]["payload"])
     assert shop.Order.model_validate(example).items[0].dish == "ramen"
 
 

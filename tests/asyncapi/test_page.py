@@ -199,8 +199,9 @@ def test_a_document_that_is_none_is_shown_as_far_as_it_goes(part: str, spoilt: A
 
 def test_a_schema_in_a_circle_is_shown() -> None:
     whole = copy.deepcopy(SHOP)
-    for circle in ({"$ref": "#/components/schemas/Order"}, {"allOf": [{"$ref": "#/components/schemas/Order"}]}):
-        whole["components"]["schemas"]["Order"] = circle
+    name = SHOP["channels"]["orders.place"]["messages"]["orders.place"]["payload"]["$ref"].rpartition("/")[2]
+    for circle in ({"$ref": f"#/components/schemas/{name}"}, {"allOf": [{"$ref": f"#/components/schemas/{name}"}]}):
+        whole["components"]["schemas"][name] = circle
         Structure(to_html(whole))
 
 

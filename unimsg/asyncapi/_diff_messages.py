@@ -107,8 +107,24 @@ class _Comparison:
         if old.facts.get("kind") != new.facts.get("kind"):
             kinds = f"{old.facts.get('kind', 'none')} to {new.facts.get('kind', 'none')}"
             self._add(old, f"its kind changed from {kinds}", breaking=False)
-        for each in self._differences(old.payload, new.payload, directions):
+        if directions is Direction.BOTH and ("written" in old.facts or "written" in new.facts):
+            self._compare_apart(old, new)
+            return
+        sent_only = directions is Direction.SENT
+        before, after = (old.written, new.written) if sent_only else (old.payload, new.payload)
+        for each in self._differences(before, after, directions):
             self._add(old, each.text, breaking=bool(each.breaks & directions), path=each.path)
+
+    def _compare_apart(self, old: MessageView, new: MessageView) -> None:
+        """What is read, and what is written: of the second all that breaks, and what the first says nothing of."""
+        told: set[str] = set()
+        for each in self._differences(old.payload, new.payload, Direction.RECEIVED):
+            told.add(each.path)
+            self._add(old, each.text, breaking=bool(each.breaks & Direction.RECEIVED), path=each.path)
+        for each in self._differences(old.written, new.written, Direction.SENT):
+            breaking = bool(each.breaks & Direction.SENT)
+            if breaking or each.path not in told:
+                self._add(old, each.text, breaking=breaking, path=each.path)
 
     def _differences(self, old: Any, new: Any, directions: Direction) -> Iterator[Difference]:
         before, after = (as_object(resolved(d, each)) for d, each in zip(self._documents, (old, new), strict=True))

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from unimsg.asyncapi._channels import channel_of, reply_channel_of
 from unimsg.asyncapi._headers import component_name, correlations_of, headers_of
-from unimsg.asyncapi._messages import Form, forms_of, message_of, replies_of
+from unimsg.asyncapi._messages import Form, forms_of, message_of, modes_of, replies_of
 from unimsg.asyncapi._operations import receive_of, reply_of, send_of
-from unimsg.asyncapi._payloads import Mode, Payloads
+from unimsg.asyncapi._payloads import Payloads
 from unimsg.asyncapi._places import Place, Places
 from unimsg.asyncapi._servers import servers_of
-from unimsg.asyncapi._uses import Use, about_service, uses_of
+from unimsg.asyncapi._uses import Side, Use, about_service, uses_of
 from unimsg.service import Service
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class _Assembly:
         self._payloads = Payloads()
         for name, use in self._uses.items():
             for form in self._forms[name]:
-                self._payloads.add(form, form.codec, _mode(use))
+                self._payloads.add(form, form.codec, modes_of(form, use.side))
             for form in self._replies[name]:
-                self._payloads.add(form, form.codec, _mode_of_replies(use))
+                self._payloads.add(form, form.codec, modes_of(form, use.side_of_replies))
         self._payloads.make()
 
     def document(self, title: str | None, version: str) -> Json:
@@ -74,7 +74,7 @@ class _Assembly:
     def _add(self, made: Json, use: Use) -> None:
         name = use.channel.name
         place, forms = self._places[name], self._forms[name]
-        messages = self._messages(forms, place, _mode(use))
+        messages = self._messages(forms, place, use.side)
         made["channels"][name] = channel_of(use, place, messages)
         reply = self._add_replies(made, use, place)
         for service, handler in use.handlers:
@@ -89,12 +89,12 @@ class _Assembly:
         name = use.channel.name
         if not (forms := self._replies[name]):
             return {}
-        messages = self._messages(forms, place, _mode_of_replies(use))
+        messages = self._messages(forms, place, use.side_of_replies)
         made["channels"][f"{name}..reply"] = reply_channel_of(use, place, messages)
         return {"reply": reply_of(name, place.broker.prefix, list(messages))}
 
-    def _messages(self, forms: list[Form], place: Place, mode: Mode) -> Json:
-        return {form.key: message_of(form, place, self._payloads, mode) for form in forms}
+    def _messages(self, forms: list[Form], place: Place, side: Side) -> Json:
+        return {form.key: message_of(form, place, self._payloads, side) for form in forms}
 
     def _info(self, title: str | None, version: str) -> Json:
         about = {service.name: about_service(service) for service in self._services}
@@ -120,12 +120,3 @@ class _Assembly:
             schemas[component_name(broker.kind)] = headers_of(broker.prefix)
             correlations.update(correlations_of(broker.kind, broker.prefix))
         return {"schemas": {**self._payloads.components, **schemas}, "correlationIds": correlations}
-
-
-def _mode(use: Use) -> Mode:
-    """Who only sends tells what it writes; else what is read counts, which may be more."""
-    return "validation" if use.handlers else "serialization"
-
-
-def _mode_of_replies(use: Use) -> Mode:
-    return "serialization" if use.handlers else "validation"

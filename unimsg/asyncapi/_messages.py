@@ -11,6 +11,7 @@ from unimsg.asyncapi._headers import conversation, message_headers, request
 from unimsg.asyncapi._key import key_text
 from unimsg.asyncapi._payloads import FAILURE, Mode, Payloads
 from unimsg.asyncapi._places import Place
+from unimsg.asyncapi._uses import Side
 from unimsg.channel import Channel
 from unimsg.codecs import Codec
 
@@ -90,10 +91,18 @@ def _format(codec: Codec[Any]) -> str:
     return message_key(codec.content_type.partition(";")[0].rpartition("/")[2])
 
 
-def message_of(form: Form, place: Place, payloads: Payloads, mode: Mode) -> Json:
+def modes_of(form: Form, side: Side) -> tuple[Mode, ...]:
+    """What is read counts first, which may be more than is written; who only sends tells what it writes."""
+    if not side.reads:
+        return ("serialization",)
+    return ("validation", "serialization") if side.writes and form.is_written else ("validation",)
+
+
+def message_of(form: Form, place: Place, payloads: Payloads, side: Side) -> Json:
     """The message object."""
     kind, prefix = place.broker.kind, place.broker.prefix
-    title, description = payloads.about(form)
+    payload, *written = (payloads.get(form, mode) for mode in modes_of(form, side))
+    title, description = payloads.about(payload)
     channel = form.channel
     message: Json = {"name": form.type}
     if title:
@@ -106,13 +115,13 @@ def message_of(form: Form, place: Place, payloads: Payloads, mode: Mode) -> Json
     message["headers"] = message_headers(
         kind,
         prefix,
-        type=None if form.is_any_type and mode == "validation" else form.type,
+        type=None if form.is_any_type and side.reads else form.type,
         message_kind="document" if form.is_reply else channel.kind,
         key=channel.ordered and not form.is_reply,
         expires=channel.ttl is not None,
-        is_written=mode == "serialization",
+        is_written=not side.reads,
     )
-    message["payload"] = payloads.get(form)
+    message["payload"] = payload
     name = request(kind) if form.is_reply or channel._namespace else conversation(kind)
     message["correlationId"] = {"$ref": f"#/components/correlationIds/{name}"}
     key = _key(channel) if channel.ordered and not form.is_reply else None
@@ -121,6 +130,8 @@ def message_of(form: Form, place: Place, payloads: Payloads, mode: Mode) -> Json
     own: Json = {} if form.is_reply else {"kind": channel.kind}
     if form.is_any_type:
         own["anyType"] = True
+    if written and written[0] != payload:
+        own["written"] = written[0]
     if own:
         message["x-unimsg"] = own
     return message

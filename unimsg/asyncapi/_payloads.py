@@ -1,6 +1,6 @@
 """The schemas of bodies, each in the language of its codec."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -44,33 +44,33 @@ class Payloads:
     """All of one document, made together: classes of the same name are then told apart."""
 
     def __init__(self) -> None:
-        self._adapters: dict[Hashable, tuple[Mode, TypeAdapter[Any]]] = {}
+        self._adapters: dict[tuple[Hashable, Mode], TypeAdapter[Any]] = {}
         self._others: dict[Hashable, Codec[Any]] = {}
-        self._schemas: dict[Hashable, Any] = {}
+        self._schemas: dict[tuple[Hashable, Mode], Any] = {}
         self.components: Json = {}
 
-    def add(self, key: Hashable, codec: Codec[Any], mode: Mode) -> None:
+    def add(self, key: Hashable, codec: Codec[Any], modes: Sequence[Mode]) -> None:
         adapter = getattr(codec, "type_adapter", None)
         if isinstance(adapter, TypeAdapter):
-            self._adapters[key] = (mode, adapter)
+            self._adapters.update({(key, mode): adapter for mode in modes})
         else:
             self._others[key] = codec
 
     def make(self) -> None:
         """To be called once all were added."""
-        inputs = [(key, mode, adapter) for key, (mode, adapter) in self._adapters.items()]
+        inputs = [(key, mode, adapter) for (key, mode), adapter in self._adapters.items()]
         schemas, definitions = TypeAdapter.json_schemas(
             inputs, ref_template=COMPONENTS + "{model}", schema_generator=Generator
         )
-        self._schemas = {key: to_draft7(schemas[key, mode]) for key, mode, _ in inputs}
+        self._schemas = {(key, mode): to_draft7(schemas[key, mode]) for key, mode, _ in inputs}
         self.components = {name: to_draft7(each) for name, each in definitions.get("$defs", {}).items()}
         if FAILURE in self._others.values():
             self.components[_FAILURE_NAME] = _FAILURE_SCHEMA
 
-    def get(self, key: Hashable) -> Any:
+    def get(self, key: Hashable, mode: Mode) -> Any:
         """The payload of a message."""
-        if key in self._schemas:
-            return self._schemas[key]
+        if (key, mode) in self._schemas:
+            return self._schemas[key, mode]
         codec = self._others[key]
         if isinstance(codec, Text):
             return {"type": "string"}
@@ -86,9 +86,8 @@ class Payloads:
             payload["x-unimsg"] = {"reads": others}
         return payload
 
-    def about(self, key: Hashable) -> tuple[str | None, str | None]:
+    def about(self, payload: Any) -> tuple[str | None, str | None]:
         """Title and description of a body, where its schema has them."""
-        payload = self.get(key)
         schema = payload.get("schema", payload)
         if isinstance(schema, str):  # a .proto file: the message comes first
             _, found, rest = schema.partition("\nmessage ")

@@ -11,6 +11,14 @@ from unimsg.errors import ConfigurationError
 from unimsg.service import Handler, Service
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What the services of a document do with messages."""
+
+    reads: bool
+    writes: bool
+
+
 @dataclass(slots=True)
 class Use:
     """Of one channel, by all services of a document."""
@@ -23,6 +31,15 @@ class Use:
     @property
     def channel(self) -> Channel[Any, Any]:
         return self.declarations[0]
+
+    @property
+    def side(self) -> Side:
+        return Side(reads=bool(self.handlers), writes=bool(self.senders))
+
+    @property
+    def side_of_replies(self) -> Side:
+        """Who receives a request writes its reply."""
+        return Side(reads=bool(self.senders), writes=bool(self.handlers))
 
     @property
     def is_topic(self) -> bool:

@@ -23,6 +23,11 @@ class MessageView:
     direction: Direction = Direction.NONE
 
     @property
+    def written(self) -> Any:
+        """The payload as it is sent, where it is told from what is read."""
+        return self.facts.get("written", self.payload)
+
+    @property
     def is_any_type(self) -> bool:
         return self.facts.get("anyType") is True
 
