@@ -18,7 +18,7 @@ ADAPTERS = ["unimsg_rabbitmq", "unimsg_kafka", "unimsg_pubsub"]
 CLIENTS = ["aio_pika", "aiormq", "pamqp", "aiokafka", "google", "grpc"]
 FORMATS = {"google.protobuf": "_protobuf", "fastavro": "_avro", "lxml": "_xml", "pydantic_xml": "_xml"}
 """The libraries of the optional codecs, each imported by the one module of its codec."""
-FOR_ADAPTERS = {"adapter", "errors", "options", "mailbox", "backoff", "keys", "network"}
+FOR_ADAPTERS = {"adapter", "errors", "options", "mailbox", "backoff", "keys", "network", "surprises"}
 
 
 class Import(NamedTuple):

@@ -71,7 +71,8 @@ class Delays:
         if self._forwarder is None:
             from unimsg._forwarding import Forwarder  # not above: who only sends needs none of it
 
-            self._forwarder = Forwarder(self._broker, self._address, Wanted(self._wanted.options), self._publisher)
+            wanted = Wanted(self._wanted.options)
+            self._forwarder = Forwarder(self._broker, self._address, wanted, self._publisher, self._publishers)
         self._forwarder.open(suffix)
 
     async def stop(self) -> None:

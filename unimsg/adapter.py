@@ -107,7 +107,9 @@ class Epoch:
     """The connection, assignment or stream that gave a delivery; it goes from live to draining to over.
 
     Draining: nothing of it is started any more, what runs is finished, settlements count. Over: settlements raise
-    `SettlementLost` and the broker delivers again. A lost connection goes from live to over at once.
+    `SettlementLost` and the broker delivers again. A lost connection goes from live to over at once. Whoever drains it
+    ends it, when all that was handed out is settled, or the grace period is over by far. Of an ordered address nothing
+    goes back before that, released or never handed out: an older message of its key may still run.
     """
 
     __slots__ = ("_callbacks", "draining", "over")
@@ -154,6 +156,10 @@ class Delivery:
     given_up: bool = False
     """Its receivers died too often, as an adapter knows whose broker moves nothing away by itself: the core makes it a
     dead letter instead of handling it."""
+    last_chance: bool = False
+    """The broker gives it up if it comes back once more, and with it all that came as often: of an ordered address also
+    what only waited behind it. So the core makes the first such one of each key a dead letter instead of handling it,
+    and goes on with the next. Only where `Capabilities.counts_redeliveries`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +188,8 @@ class Wanted:
     start: datetime | None = None
     """Where a subscription that does not exist yet begins; None: with what is sent after `ensure` returned."""
     history: timedelta | None = None
-    """How far back the topic must be replayable."""
+    """How far back the topic must be replayable; never beyond `Capabilities.max_history`, and None where that is: the
+    core refuses the rest."""
     delays: tuple[float, ...] = ()
     """Seconds that `send(delay=)` to this address will be called with; none beyond `Capabilities.max_delay`."""
 
@@ -263,7 +270,8 @@ class Receiver(ABC):
     @abstractmethod
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Gives them back: delivered again soon, here or elsewhere. Counts as nothing. Never raises for an epoch that
-        is over. On an ordered address the core calls it for draining and over epochs only."""
+        is over. On an ordered address the core calls it for draining and over epochs only, and for a key's messages in
+        any order: they go back when their epoch is over, with all else of it, each key's in the order sent."""
 
     @abstractmethod
     async def stop(self) -> None:
@@ -297,9 +305,14 @@ class Operations(ABC):
         """
 
     @abstractmethod
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-        """What waits in this queue or subscription, `limit` at most, the oldest first as far as the broker has an
-        order. It consumes nothing, and counts as no delivery that matters. What a receiver holds may be left out.
+    def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        """What waits in this queue or subscription, `limit` at most, in pages, the oldest first as far as the broker
+        has an order. It consumes nothing, and counts as no delivery that matters. What a receiver holds may be left
+        out; what was shown may be kept from receivers until it was read to its end or closed, and is there for them
+        then.
+
+        A page is not empty, has 1,000 messages at most, and of bodies 16 MiB, but for one that is larger by itself. Of
+        earlier pages nothing but what it takes to give them back stays in memory. `timeout`: seconds for each page.
 
         Raises:
             ChannelMissing: it does not exist.

@@ -116,7 +116,8 @@ class Bus(OneWay):
         self, channel: Channel[Any, Any], subscription: str | None = None
     ) -> AsyncIterator[DeadLetter]:
         """The dead letters of a queue, or of a topic's `subscription`, the oldest first as far as the broker has an
-        order, 10,000 at most. It removes none.
+        order. It removes none. At most 10,000, and 32 MiB of their bodies, are read into memory and shown: where there
+        are more, a warning is logged.
 
         Raises:
             ConfigurationError: a topic without subscription, or the reverse.
@@ -138,8 +139,11 @@ class Bus(OneWay):
         """Puts dead letters back to where they came from, as if they were sent anew: with the same id, key and headers,
         attempts from 1. Returns how many.
 
-        `where`: only those. `limit`: so many at most; a call looks at 10,000. `rate`: so many a second at most. Each
-        is confirmed where it came from before it is removed: interrupted, none is lost, and some may be in both.
+        `where`: only those; it is asked at least once for each letter that is there. `limit`: so many at most. `rate`:
+        so many a second at most. Each is confirmed where it came from before it is removed: interrupted, none is lost,
+        and some may be in both. All are looked at, however many they are, with some 20 MiB of them in memory. To get
+        past more than 1,000, or 8 MiB, that are not wanted it moves those to the end of the dead letters, in the same
+        way: interrupted, some may be there twice.
 
         Raises:
             PublishError: a message was not confirmed; it is still a dead letter.

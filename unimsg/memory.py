@@ -29,7 +29,6 @@ from unimsg.adapter import (
     Wire,
 )
 from unimsg.errors import (
-    CapabilityError,
     ConfigurationError,
     MessageTooLarge,
     PublishError,
@@ -37,6 +36,7 @@ from unimsg.errors import (
     TopologyError,
     Unroutable,
 )
+from unimsg.mailbox import pages
 
 __all__ = ["MemoryAdapter", "MemoryBroker", "MemoryOperations", "MemoryOptions", "MemoryReceiver"]
 
@@ -83,7 +83,6 @@ class MemoryAdapter(Adapter):
         if address.kind is Kind.INBOX:
             return
         _refuse_two_kinds(broker, address)
-        self._refuse_history(address, wanted)
         if address.kind is Kind.TOPIC and wanted.history is not None:
             history = broker.histories.setdefault(address.channel, History())
             history.length = max(history.length, wanted.history)
@@ -113,7 +112,11 @@ class MemoryAdapter(Adapter):
             lines = broker.lines(address)
         except KeyError:
             return [
-                Unroutable(f"memory: {address.name} does not exist", channel=address.name, message_id=wire.id)
+                Unroutable(
+                    f'memory: {address.name} does not exist: create it, or set topology = "create"',
+                    channel=address.name,
+                    message_id=wire.id,
+                )
                 for wire in messages
             ]
         outcomes = [self._store(address, lines, wire, delay) for wire in messages]
@@ -154,7 +157,8 @@ class MemoryAdapter(Adapter):
                 message_id=wire.id,
             )
         if any(line.full for line in lines):
-            return Refused(f"memory: {address.name} is full", channel=address.name, message_id=wire.id)
+            text = f"memory: {address.name} is full: make room, or raise its max_length"
+            return Refused(text, channel=address.name, message_id=wire.id)
         if address.kind is Kind.TOPIC and address.subscription is None:
             self._keep(address, wire, delay)
         for line in lines:
@@ -170,11 +174,6 @@ class MemoryAdapter(Adapter):
             asyncio.get_running_loop().call_later(delay, history.put, wire)
         elif history is not None:
             history.put(wire)
-
-    def _refuse_history(self, address: Address, wanted: Wanted) -> None:
-        most = self.capabilities.max_history
-        if wanted.history is not None and (most is None or wanted.history > most):
-            raise CapabilityError(f"memory: {address.name}: a history of {wanted.history}, at most {most} is kept")
 
 
 class MemoryOperations(Operations):
@@ -197,12 +196,13 @@ class MemoryOperations(Operations):
         except KeyError:
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         try:
             line = MemoryBroker.current().lines(address)[0]
         except KeyError:
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
-        return line.waiting_wires()[:limit]
+        for page in pages(line.waiting_wires()[:limit]):
+            yield page
 
     async def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         broker = MemoryBroker.current()

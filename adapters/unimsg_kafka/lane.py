@@ -137,7 +137,7 @@ class Lane:
                     withdraw(producer, self._place, gone, unsent=unsent)
                 publisher.problem = f"{topic}: the broker does not confirm"
             except Exception as error:  # noqa: BLE001  # whatever it is, the batch would never be looked at again
-                publisher.problem = problem(topic, "the broker does not confirm", error, publisher.problem)
+                publisher.problem = problem(publisher.surprises, topic, "the broker does not confirm", error)
             await asyncio.wait([future], timeout=_LOOK_AFTER / 2)
         publisher.problem = None
         self._looking = False

@@ -1,6 +1,7 @@
 """What operators ask of Kafka. Nothing here joins a group, commits or creates."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from datetime import datetime
 
 from unimsg.adapter import Address, Difference, Kind, Operations, Wanted, Wire
@@ -8,7 +9,6 @@ from unimsg_kafka import positions
 from unimsg_kafka.browsing import browse, waiting
 from unimsg_kafka.derived import compared_with, is_dead_letters, origin
 from unimsg_kafka.history import read
-from unimsg_kafka.keeping import refuse_too_long
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaOptions
 from unimsg_kafka.topics import Topics, persist, wanted_partitions
 
@@ -20,7 +20,6 @@ class KafkaOperations(Operations):
         self._remember = remember
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        refuse_too_long(address, wanted)
         if address.kind is Kind.INBOX:
             return []
         return await persist(lambda: self._inspect(address, wanted), "inspect", address.name, timeout=timeout)
@@ -30,8 +29,11 @@ class KafkaOperations(Operations):
             return None
         return await persist(lambda: self._backlog(address), "read the backlog of", address.name, timeout=timeout)
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-        return await persist(lambda: self._browse(address, limit), "browse", address.name, timeout=timeout)
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        places = await persist(lambda: waiting(self._topics, address), "browse", address.name, timeout=timeout)
+        async with aclosing(browse(self._topics, places, limit, address.name, timeout)) as pages:
+            async for page in pages:
+                yield page
 
     def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         return read(self._topics, topic, since, timeout)
@@ -52,9 +54,6 @@ class KafkaOperations(Operations):
 
     async def _backlog(self, address: Address) -> int:
         return sum(place.count for place in (await waiting(self._topics, address)).values())
-
-    async def _browse(self, address: Address, limit: int) -> list[Wire]:
-        return await browse(self._topics, await waiting(self._topics, address), limit)
 
 
 def options_of(wanted: Wanted) -> KafkaOptions:

@@ -26,8 +26,9 @@ from unimsg.adapter import Address, Kind, Wire
 from unimsg.backoff import Backoff
 from unimsg.errors import PublishError
 from unimsg.keys import partition_of
+from unimsg.surprises import Surprises
 from unimsg_kafka.clients import stop_producer
-from unimsg_kafka.errors import FINAL, never_left, problem, publish_error, unanswered
+from unimsg_kafka.errors import FINAL, log, never_left, problem, publish_error, unanswered
 from unimsg_kafka.flights import Flights
 from unimsg_kafka.lane import BATCH_BYTES, Lane
 from unimsg_kafka.options import Compression
@@ -105,6 +106,7 @@ class Publisher:
         self.topics = topics
         self.producer: AIOKafkaProducer | None = None
         self.problem: str | None = None
+        self.surprises = Surprises(log)
         """What keeps messages from being sent, None if nothing does."""
         self.compressions: dict[str, Compression | None] = {}
         """By topic, where its options name one."""
@@ -241,7 +243,7 @@ class Route:
                 self._fail(error)
                 return
             except Exception as error:  # noqa: BLE001  # whatever it is, what waits is tried again until its deadline
-                publisher.problem = problem(self.topic, f"cannot send to {self.topic}", error, publisher.problem)
+                publisher.problem = problem(publisher.surprises, self.topic, "cannot send", error)
                 await asyncio.sleep(backoff.next())
             else:
                 for lane in self.lanes:

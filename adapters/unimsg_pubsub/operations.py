@@ -7,10 +7,11 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from unimsg.adapter import Address, ChannelMissing, Delivery, Difference, Kind, Operations, Receiver, Wanted, Wire
+from unimsg.adapter import Address, ChannelMissing, Delivery, Difference, Kind, Operations, Wanted, Wire
 from unimsg.errors import ConnectError, PermissionDenied, UnimsgError
+from unimsg.mailbox import PAGE, PAGE_BYTES, pages
 from unimsg_pubsub import derived
-from unimsg_pubsub.history import refuse_too_long, unfinished
+from unimsg_pubsub.history import unfinished
 from unimsg_pubsub.link import Link
 from unimsg_pubsub.receiver import PubSubReceiver
 from unimsg_pubsub.replay import read
@@ -29,7 +30,6 @@ class PubSubOperations(Operations):
         self._ack_deadline = ack_deadline
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        refuse_too_long(address, wanted)
         if address.kind is Kind.INBOX:
             return []
         until = monotonic() + timeout
@@ -45,24 +45,26 @@ class PubSubOperations(Operations):
         await self._check(address, monotonic() + timeout)
         return None
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-        """Receives, and gives it all back. Where a dead-letter policy is, that counts as one delivery of each message;
-        dead-letter queues have none.
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        """Receives, and gives it all back at the end: the oldest of each page first. Where a dead-letter policy is,
+        that counts as one delivery of each message; dead-letter queues have none.
 
         A snapshot, read through a subscription made for it, would count nothing. But the service makes none of a
         backlog older than 7 days, as dead letters are, and the emulator only of topics that retain what is old.
         """
-        until = monotonic() + timeout
-        await self._check(address, until)
-        receiver = PubSubReceiver(self._link, self._topology, address, prefetch=limit, ack_deadline=self._ack_deadline)
+        await self._check(address, monotonic() + timeout)
+        most = min(limit, PAGE)
+        receiver = PubSubReceiver(self._link, self._topology, address, prefetch=most, ack_deadline=self._ack_deadline)
         receiver.start()
         try:
-            found = await _all_of(receiver, limit, until)
-            if not found and (problem := receiver.health().problem) is not None:
-                raise _not_browsed(address, problem)
+            while limit > 0 and (found := await _page(receiver, min(limit, most), timeout)):
+                wires = [delivery.wire for delivery in sorted(found, key=_published)][:limit]
+                limit -= len(wires)
+                found.clear()
+                for page in pages(wires):
+                    yield page
         finally:
             await receiver.aclose()
-        return [delivery.wire for delivery in sorted(found, key=_published)][:limit]
 
     def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         return read(self._link, self._topology, topic, since, ack_deadline=self._ack_deadline, timeout=timeout)
@@ -93,18 +95,30 @@ class PubSubOperations(Operations):
             await self._topology.get_subscription(self._topology.subscription(address), until)
 
 
-async def _all_of(receiver: Receiver, limit: int, until: float) -> list[Delivery]:
-    """What comes until nothing more does."""
+async def _page(receiver: PubSubReceiver, most: int, timeout: float) -> list[Delivery]:
+    """What comes until there are so many, or as many bytes as a page may have, or nothing more; kept from others.
+
+    Raises:
+        PermissionDenied, ConnectError: nothing came, and the stream was down.
+    """
     found: dict[str, Delivery] = {}  # by Pub/Sub's own id: it may deliver one twice
-    wait = FIRST
-    while len(found) < limit and (wait := min(wait, until - monotonic())) > 0:
+    until, size = monotonic() + timeout, 0
+    last = monotonic() + FIRST
+    while len(found) < most and size < PAGE_BYTES and (left := min(last, until) - monotonic()) > 0:
         try:
-            async with asyncio.timeout(wait):
+            async with asyncio.timeout(left):
                 batch = await receiver.receive()
         except TimeoutError:
-            break
+            if receiver.is_open:
+                break
+            if monotonic() >= until or "PERMISSION_DENIED" in (receiver.health().problem or ""):
+                raise _not_browsed(receiver.address, receiver.health().problem or "no stream in time") from None
+            last = monotonic() + NEXT  # what the next stream brings is still to come
+            continue
         found.update({_message(delivery).message_id: delivery for delivery in batch})
-        wait = NEXT
+        size += sum(len(delivery.wire.body) for delivery in batch)
+        receiver.set_aside(batch)
+        last = monotonic() + NEXT
     return list(found.values())
 
 

@@ -43,6 +43,8 @@ class Topology:
         self._project = project
         self._link = link
         self._ack_deadline = ack_deadline
+        self.limits: dict[str, int] = {}
+        """Deliveries after which a message of a queue or subscription is given up, as far as this process knows."""
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def topic(self, address: Address) -> str:
@@ -66,8 +68,8 @@ class Topology:
         await self._ensure(address, wanted, monotonic() + timeout)
 
     async def _ensure(self, address: Address, wanted: Wanted, until: float) -> None:
-        history.refuse_too_long(address, wanted)
         options = options_of(address, wanted)
+        self.limits[address.name] = options.delivery_limit
         topic = self._wanted_topic(address, options, history.retention_of(address, wanted))
         found = await self._found_or_made(self.get_topic, self._create_topic, topic, until)
         changes = topic_changes(address, wanted, found)

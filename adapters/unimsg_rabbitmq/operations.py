@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 
 from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted, Wire
@@ -41,7 +42,7 @@ class RabbitOperations(Operations):
             raise errors.operation_failure(error, "counting the messages of", address) from error
         raise ChannelMissing(f"RabbitMQ: {address.name} does not exist")
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         """Each look counts as one delivery of what it shows; `..dead` queues have no limit of them.
 
         Raises: as `Operations.browse`, and CapabilityError for an ordered address.
@@ -53,8 +54,9 @@ class RabbitOperations(Operations):
                 f"RabbitMQ: {address.name} is ordered: looking at it could break the order of its keys"
             )
         try:
-            async with asyncio.timeout(timeout):
-                return await look(await self._connection.get(), address.name, limit)
+            async with aclosing(look(self._connection, address.name, limit, timeout)) as pages:
+                async for page in pages:
+                    yield page
         except errors.BROKEN as error:
             raise errors.operation_failure(error, "looking at", address) from error
 

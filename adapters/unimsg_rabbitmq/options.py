@@ -13,6 +13,7 @@ from unimsg.errors import ConfigurationError
 from unimsg.network import host_and_port, tls_context
 from unimsg.options import BrokerOptions, ChannelOptions
 
+DEFAULT_DELIVERY_LIMIT = 100
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
 
 
@@ -26,7 +27,7 @@ class RabbitOptions(ChannelOptions):
     """Queues that an ordered channel is split into by key; so many receivers share it at most."""
     max_length: int | None = Field(default=None, ge=1)
     """Messages that each queue holds; what is sent beyond is `Refused`. The limit is soft: some more may fit."""
-    delivery_limit: int = Field(default=100, ge=1)
+    delivery_limit: int = Field(default=DEFAULT_DELIVERY_LIMIT, ge=1)
     """Deliveries of one message, shutdowns and lost connections included, before it is moved to `<name>..dead`."""
     arguments: dict[str, bool | int | str] = Field(default_factory=dict)
     """More arguments of the queues, as RabbitMQ names them ("x-max-length-bytes"). They win over ours."""

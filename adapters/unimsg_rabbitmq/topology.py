@@ -68,8 +68,6 @@ def options_of(address: Address, wanted: Wanted) -> RabbitOptions:
     Raises:
         CapabilityError: it wants what this adapter does not do.
     """
-    if wanted.history is not None and wanted.history > history.MAX_HISTORY:
-        raise CapabilityError(f"RabbitMQ: {address.name}: a history of {wanted.history}, at most {history.MAX_HISTORY}")
     if wanted.start is not None and address.ordered:
         raise CapabilityError(
             f"RabbitMQ: {address.name} is ordered: where its history meets what is sent now, keys would get out of "

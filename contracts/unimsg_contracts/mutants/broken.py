@@ -77,8 +77,8 @@ class BrokenOperations(Operations):
     async def backlog(self, address: Address, *, timeout: float) -> int | None:
         return await self.inner.backlog(address, timeout=timeout)
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-        return await self.inner.browse(address, limit=limit, timeout=timeout)
+    def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        return self.inner.browse(address, limit=limit, timeout=timeout)
 
     def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         return self.inner.history(topic, since, timeout=timeout)

@@ -1,7 +1,7 @@
 """Mutants that connect, make channels, or tell of them wrongly."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Self
@@ -138,13 +138,6 @@ class AcceptsDifferences(Broken):
             await super().ensure(address, wanted, timeout=timeout)
 
 
-class DropsHistory(Broken):
-    """Ignores a need that it cannot meet."""
-
-    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
-        await super().ensure(address, replace(wanted, history=None), timeout=timeout)
-
-
 class ReceiverCreates(Broken):
     """Makes the channel that it is asked to receive from."""
 
@@ -193,9 +186,9 @@ class BrowsingRemoves(Broken):
             super().__init__(adapter.operations())
             self._adapter = adapter
 
-        async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-            found = await super().browse(address, limit=limit, timeout=timeout)
-            receiver = await self._adapter.receiver(address, prefetch=max(1, len(found)), timeout=timeout)
+        async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+            found = [page async for page in super().browse(address, limit=limit, timeout=timeout)]
+            receiver = await self._adapter.receiver(address, prefetch=max(1, sum(map(len, found))), timeout=timeout)
             try:
                 async with asyncio.timeout(timeout if found else 0):
                     await receiver.ack(await receiver.receive())
@@ -203,10 +196,24 @@ class BrowsingRemoves(Broken):
                 pass
             finally:
                 await receiver.aclose()
-            return found
+            for page in found:
+                yield page
 
     def operations(self) -> Operations:
         return self.Operations(self.inner)
+
+
+class ShowsOnePage(Broken):
+    """Takes what fits into one page for all that is there."""
+
+    class Operations(BrokenOperations):
+        async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+            async for page in super().browse(address, limit=limit, timeout=timeout):
+                yield page
+                return
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
 
 
 class AlwaysWell(Broken):
