@@ -135,17 +135,17 @@ HOSTILE = (
 )
 
 
-def poisoned(part: Any) -> Any:
-    """Every text and every name of a document, with markup in it."""
+def poisoned(part: Any, *, names: bool) -> Any:
+    """With markup in every text, and with `names` in the names of things too: then references lead nowhere."""
     if isinstance(part, dict):
         return {
-            (key if key.startswith(("$ref", "x-")) or key in KEPT else f"{key}{HOSTILE}"): value
+            f"{key}{HOSTILE}" if names and not key.startswith(("$ref", "x-")) and key not in KEPT else key: value
             if key in ("$ref", "action", "schemaFormat", "type", "asyncapi")
-            else poisoned(value)
+            else poisoned(value, names=names)
             for key, value in part.items()
         }
     if isinstance(part, list):
-        return [poisoned(each) for each in part]
+        return [poisoned(each, names=names) for each in part]
     return f"{part}{HOSTILE}" if isinstance(part, str) else part
 
 
@@ -157,14 +157,20 @@ KEPT = {
 }
 
 
-def test_nothing_in_a_document_becomes_markup() -> None:
-    spoilt = poisoned({**SHOP, "servers": SHOP["servers"]})
-    structure = Structure(to_html(spoilt))
+@pytest.mark.parametrize("names", [True, False], ids=["names", "texts"])
+def test_nothing_in_a_document_becomes_markup(names: bool) -> None:
+    page = to_html(poisoned(SHOP, names=names))
+    structure = Structure(page)
     assert {tag for tag, _ in structure.elements} <= {tag for tag, _ in STRUCTURE.elements}
     for _, attributes in structure.elements:
         assert not [name for name in attributes if name.startswith("on") or name in ("src", "style")]
-    assert "<script" not in to_html(spoilt)
-    assert any("<script>alert(1)</script>" in text for text in structure.texts), "it is shown as text"
+    assert "<script" not in page
+    shown = " ".join(structure.texts)
+    assert "<script>alert(1)</script>" in shown, "it is text"
+    for text in (
+        ("if the kitchen is open", "it is not", "As on the menu", "take", "orders.place..dead") if not names else ()
+    ):
+        assert f"{text}.{HOSTILE}" in shown or f"{text}{HOSTILE}" in shown, text
 
 
 def test_hostile_docstrings_and_names_are_text() -> None:
@@ -237,12 +243,12 @@ document.getElementById("page").addEventListener("load", event => {{
 
 
 @pytest.mark.parametrize("width", [1280, 768, 360])
-@pytest.mark.parametrize("which", ["shop", "hostile"])
+@pytest.mark.parametrize("which", ["shop", "names", "texts"])
 def test_a_browser_shows_it_without_scrolling_sideways(which: str, width: int, tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    page = PAGE if which == "shop" else to_html(poisoned(SHOP))
+    page = PAGE if which == "shop" else to_html(poisoned(SHOP, names=which == "names"))
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.format(width=width, page=html.escape(page)), encoding="utf-8")
     command = [browser, *FLAGS, "--window-size=1400,1000", f"--user-data-dir={tmp_path}/user", "--dump-dom"]
