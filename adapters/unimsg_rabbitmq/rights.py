@@ -11,6 +11,7 @@ from aiormq.abc import DeliveredMessage
 
 from unimsg.adapter import Address, Kind, Missing, Right
 from unimsg_rabbitmq.connection import Link, answered
+from unimsg_rabbitmq.delays import delay_queue
 from unimsg_rabbitmq.topology import DEAD, Declare, queues_of
 
 NO_NAME = 1
@@ -53,7 +54,7 @@ def _questions(address: Address, right: Right) -> list[tuple[str, Declare]]:
     if queues and not address.name.endswith(DEAD):  # they dead-letter through the default exchange
         questions.append((f"write on exchange {DEFAULT_EXCHANGE}", _write_exchange(DEFAULT_EXCHANGE)))
         questions += _reading(queues)
-        queues.append(address.name + DEAD)
+        queues += [address.name + DEAD, delay_queue(address, 1.0)]  # one of those where retries wait
     return [*questions, *((f"configure on queue {name}", _declare_queue(name)) for name in queues)]
 
 

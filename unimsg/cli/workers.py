@@ -137,7 +137,8 @@ def _work(apps: list[str], url: str | None) -> None:
     """A worker's process."""
     from unimsg.cli.run import serve  # not above: that module imports this one
 
-    os.setpgrp()
+    if hasattr(os, "setpgrp"):  # Windows has no process groups of this kind
+        os.setpgrp()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         guarded(serve)(apps, url)
