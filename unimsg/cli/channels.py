@@ -98,6 +98,6 @@ def channels_of(spec: str) -> Iterator[Channel[Any, Any]]:
     """What its services handle and send to, and what its module knows beside them."""
     for service in load(spec):
         yield from (handler.channel for handler in service.handlers)
-        yield from getattr(service, "sends", ())
+        yield from service.sends
     module = sys.modules[spec.partition(":")[0]]
     yield from (value for value in vars(module).values() if isinstance(value, Channel))
