@@ -3,7 +3,7 @@
 import asyncio
 from time import monotonic
 
-from unimsg import Reject, Service, Topic
+from unimsg import Reject, Service, Survey, Topic
 from unimsg.adapter import Address, Kind
 from unimsg_contracts.asking import dropped
 from unimsg_contracts.marks import guarantee
@@ -161,5 +161,5 @@ async def test_surveys_leave_nothing_behind(stage: Stage) -> None:
         )
 
 
-async def _all(survey: object) -> list[str]:
-    return [reply.body async for reply in survey]  # type: ignore[attr-defined]  # Survey has no public name
+async def _all(survey: Survey[str]) -> list[str]:
+    return [reply.body async for reply in survey]
