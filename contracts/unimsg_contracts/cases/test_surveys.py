@@ -72,10 +72,10 @@ async def test_replies_come_as_they_are_given(stage: Stage) -> None:
     couriers = [courier(topic, "fast", "fast"), courier(topic, "slow", "slow", go_on)]
     async with stage.bus(*couriers) as bus, bus.survey(topic, "to Rome", timeout=stage.recovery, at_most=2) as survey:
         first = await stage.within(anext(survey, None), "the first reply", 2 * stage.patience)
-        assert first is not None and first.body == "fast", "no reply came while another was awaited"
+        assert getattr(first, "body", None) == "fast", "no reply came while another was awaited"
         go_on.set()
         second = await stage.within(anext(survey, None), "the second reply", 2 * stage.patience)
-        assert second is not None and second.body == "slow", "the second reply did not come"
+        assert getattr(second, "body", None) == "slow", "the second reply did not come"
         assert [reply async for reply in survey] == []
 
 
