@@ -107,7 +107,7 @@ async def test_a_request_to_a_deleted_queue_is_rejected(stage: Stage) -> None:
         await rejected(stage, bus.request(queue, "lost", timeout=3600))
 
 
-@guarantee("G18", needs=("away",))
+@guarantee("G18", needs=("away", "cut"))
 async def test_a_request_without_a_broker_is_rejected_in_time(stage: Stage) -> None:
     """The broker is away: a request ends in time, as certainly not sent (where the client tells; else its confirmation
     is missing), also one of a bus that never asked before. With the broker back, the same bus asks again."""
