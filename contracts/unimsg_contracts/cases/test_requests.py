@@ -272,3 +272,21 @@ async def test_conversations_under_a_prefix(stage: Stage) -> None:
         assert await stage.answer(bus.request(queue, "hello", timeout=stage.recovery)) == "hello"
         await bus.send(queue, "later", reply_to=answers)
         await eventually(lambda: got == ["later"], stage.recovery, lambda: f"{got} came")
+
+
+@guarantee("G18")
+async def test_conversations_where_nothing_is_made(stage: Stage) -> None:
+    """With `topology = "verify"` who asks needs no more than the channels that are declared."""
+    queue = stage.declare_queue(str, replies=str)
+    answers = stage.declare_reply_queue(str)
+    got: list[object] = []
+    client = Service("client", grace=2.0)
+
+    @client.handler(answers)
+    async def handle(body: object) -> None:
+        got.append(body)
+
+    async with stage.bus(echo(queue), client), stage.bus(topology="verify") as bus:
+        assert await stage.answer(bus.request(queue, "hello", timeout=stage.recovery)) == "hello"
+        await stage.answer(bus.send(queue, "later", reply_to=answers))
+        await eventually(lambda: got == ["later"], stage.recovery, lambda: f"{got} came")
