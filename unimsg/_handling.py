@@ -133,6 +133,7 @@ class Attempt:
             attempt=number,
             last_attempt=last,
             others=others,
+            propagate=self._handler.propagate,
         )
         result: object = None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 
 from typing_extensions import TypeVar
 
+from unimsg._propagation import check_propagated
 from unimsg.channel import Channel, Queue, Topic, check_short_name
 from unimsg.context import Context
 from unimsg.errors import ConfigurationError
@@ -81,6 +82,7 @@ class Handler:
     takes_context: bool
     is_async: bool
     batching: Batching | None = None
+    propagate: Sequence[str] = ()
 
     @property
     def identity(self) -> str:
@@ -98,10 +100,13 @@ class Service(Generic[State]):
 
     `name` is the CloudEvents source of what it sends, and its subscription of each topic. `lifespan`: an async context
     manager made from the bus; what it yields is `context.state`. It is entered before the first message and left after
-    the last. `retry`: what becomes of a message whose handler failed, unless the handler has its own.
+    the last. `sends`: the channels that it sends to, which its AsyncAPI document tells others; nothing else depends
+    on it. `retry`: what becomes of a message whose handler failed, unless the handler has its own.
     `expose_errors`: the texts of errors, which may hold anything, go into dead letters. `grace`: seconds that running
     handlers get to end at shutdown; those that do not are cancelled, and their messages are delivered again. `around`:
-    each wraps every attempt of every handler, the first outermost.
+    each wraps every attempt of every handler, the first outermost. `propagate`: names of headers (14 at most) that are
+    copied from the message to all that its handler sends, publishes, requests or replies; what the call itself says
+    wins. One that the message lacks is left out; of a batch, one in which its messages are not all alike.
     """
 
     @overload
@@ -109,10 +114,12 @@ class Service(Generic[State]):
         self: "Service[None]",
         name: str,
         *,
+        sends: Sequence[Channel[Any, Any]] = ...,
         retry: Retry = ...,
         expose_errors: bool = ...,
         grace: float = ...,
         around: Sequence[Around] = ...,
+        propagate: Sequence[str] = ...,
     ) -> None: ...
     @overload
     def __init__(
@@ -120,29 +127,35 @@ class Service(Generic[State]):
         name: str,
         *,
         lifespan: "Callable[[Bus], AbstractAsyncContextManager[State]]",
+        sends: Sequence[Channel[Any, Any]] = ...,
         retry: Retry = ...,
         expose_errors: bool = ...,
         grace: float = ...,
         around: Sequence[Around] = ...,
+        propagate: Sequence[str] = ...,
     ) -> None: ...
     def __init__(
         self,
         name: str,
         *,
         lifespan: "Callable[[Bus], AbstractAsyncContextManager[Any]] | None" = None,
+        sends: Sequence[Channel[Any, Any]] = (),
         retry: Retry = DEFAULT_RETRY,
         expose_errors: bool = False,
         grace: float = 25.0,
         around: Sequence[Around] = (),
+        propagate: Sequence[str] = (),
     ) -> None:
-        """Raises ConfigurationError: bad name or grace."""
+        """Raises ConfigurationError: bad name, grace or propagate."""
         check_short_name("service", name)
+        self.propagate = check_propagated(name, propagate)
         if not isinstance(retry, Retry):
             raise ConfigurationError(f"service {name}: retry must be a Retry, not {retry!r}: Retry(1, 10, 60)")
         if grace < 0:
             raise ConfigurationError(f"service {name}: grace must be 0 or more seconds, not {grace}")
         self.name = name
         self.lifespan = lifespan
+        self.sends = _channels(name, sends)
         self.retry = retry
         self.expose_errors = expose_errors
         self.grace = grace
@@ -303,12 +316,21 @@ class Service(Generic[State]):
                 takes_context=takes_context,
                 is_async=is_async,
                 batching=batching,
+                propagate=self.propagate,
             )
             refuse_second(self.handlers, handler)
             self.handlers.append(handler)
             return function
 
         return declare
+
+
+def _channels(service: str, sends: Sequence[Channel[Any, Any]]) -> tuple[Channel[Any, Any], ...]:
+    channels = tuple(sends)
+    for channel in channels:
+        if not isinstance(channel, Channel):
+            raise ConfigurationError(f"service {service}: sends= takes queues and topics, not {channel!r}")
+    return channels
 
 
 def refuse_second(handlers: Sequence[Handler], handler: Handler) -> None:

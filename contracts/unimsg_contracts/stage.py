@@ -174,6 +174,7 @@ class Stage:
         self,
         *services: Service[Any],
         url: str | None = None,
+        options: Mapping[str, object] | None = None,
         topology: TopologySetting = "create",
         channels: Mapping[str, Mapping[str, Any]] | None = None,
         prefix: str = "",
@@ -184,7 +185,8 @@ class Stage:
         if prefix:
             self._made += [replace(address, channel=prefix + address.channel) for address in self._made]
         scheme = url.partition("://")[0]
-        broker = {"url": url, **self.harness.options}
+        broker = {"url": url, **(self.harness.options if options is None else options)}
+        self._made += _subscriptions_of(services)
         registry.register(scheme, self.adapter_type)
         try:
             settings = Settings(brokers={"default": broker}, topology=topology, channels=channels or {}, prefix=prefix)
@@ -367,7 +369,7 @@ class Stage:
         problems += [await self._closed(receiver.aclose()) for receiver in self._receivers]
         problems += [await self._closed(adapter.aclose(timeout=5.0)) for adapter in self._adapters]
         if self.harness.leftovers:
-            problems += [await self._closed(self.harness.delete(address)) for address in reversed(self._made)]
+            problems += [await self._closed(self.harness.sweep(address)) for address in reversed(self._made)]
         problems.append(await self._closed(self._rest.aclose()))
         if exc[0] is None:
             for problem in problems:
@@ -382,3 +384,13 @@ class Stage:
         except Exception as error:  # noqa: BLE001  # told after the rest is closed
             return error
         return None
+
+
+def _subscriptions_of(services: Iterable[Service[Any]]) -> list[Address]:
+    """What is made for handlers of topics."""
+    return [
+        Address(handler.channel.name, Kind.TOPIC, handler.subscription, 8 if handler.channel.ordered else 0)
+        for service in services
+        for handler in service.handlers
+        if handler.subscription is not None
+    ]

@@ -167,6 +167,7 @@ service.handler("orders.place")(right)  # wrong: a name is no channel
 
 Service("orders", around=[around])  # wrong: must take the next step too
 Service("orders", lifespan=Pool)  # wrong: no context manager made from a bus
+Service("orders", sends=["orders.placed"])  # wrong: a name is no channel
 Service("orders", grace="25")  # wrong: seconds
 Service("orders", retry=[1, 10])  # wrong: a policy is no list
 Service("orders", expose_errors="no")  # wrong: yes or no is a bool

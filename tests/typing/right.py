@@ -200,7 +200,7 @@ async def timed(context: Context[Any], handle: Callable[[], Coroutine[Any, Any, 
 
 
 service = Service("orders", lifespan=pool, around=[timed], grace=5, retry=Retry(1, 0.5, final=(KeyError, OSError)))
-stateless = Service("mail", retry=Retry(), expose_errors=True)
+stateless = Service("mail", retry=Retry(), expose_errors=True, sends=[place_order, orders])
 brief = Queue("orders.brief", str, ttl=0.5)
 
 
