@@ -310,6 +310,31 @@ async def test_a_full_reply_queue_holds_nothing_for_ever(works: bool, monkeypatc
         assert held("unimsg.reply.answers.full") == 1
 
 
+@pytest.mark.parametrize("error", [unimsg.PublishForbidden, unimsg.MessageTooLarge, unimsg.Unroutable])
+async def test_where_nobody_may_write_nothing_is_held(
+    error: type[unimsg.PublishRejected], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = MemoryAdapter.send
+
+    async def send(adapter: MemoryAdapter, address: Address, messages: Any, **how: Any) -> Any:
+        if address.channel.startswith("unimsg.reply."):
+            return [error("no", channel=address.channel, message_id=wire.id) for wire in messages]
+        return await original(adapter, address, messages, **how)
+
+    service = Service("echo", retry=Retry())
+
+    @service.handler(ask)
+    async def handle(body: str) -> str:
+        return body
+
+    monkeypatch.setattr(MemoryAdapter, "send", send)
+    async with unimsg.connect(service, url="memory://") as bus:
+        await bus.send(ask, "x", reply_to=ReplyQueue("answers.forbidden", str))
+        await until(lambda: not held("answers.ask"), "the message is held", within=2.0)
+        [letter] = await letters(bus, ask)
+        assert letter.error_type == error.__name__
+
+
 async def test_ids_and_conversations_of_strangers_go_back_only_if_they_can_travel() -> None:
     to = await inbox()
     service = Service("echo")

@@ -313,6 +313,7 @@ CONVERSATIONS = (
     Mutant(test_requests.test_a_handler_asks_another, patch=conversations.asks_out_of_context),
     Mutant(test_requests.test_what_runs_at_shutdown_replies, patch=conversations.stops_without_grace),
     Mutant(test_requests.test_the_end_of_the_bus_ends_its_requests, patch=conversations.leaves_requests_waiting),
+    Mutant(test_requests.test_conversations_where_nothing_is_made, operating.SeesDifferences),
     Mutant(test_requests.test_conversations_under_a_prefix, patch=conversations.answers_without_prefix),
     Mutant(test_request_failures.test_a_rejection_reaches_who_asked, patch=conversations.buries_requests),
     Mutant(test_request_failures.test_a_rejection_reaches_who_asked, patch=policies.retries_what_is_final),
