@@ -1,5 +1,6 @@
 """`unimsg run`, as processes on the broker in memory."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,9 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
+from types import SimpleNamespace
 
 import pytest
 from shop import write
+
+from unimsg.cli.workers import Supervisor
 
 APP = """
 import asyncio, contextlib, os, sys
@@ -188,3 +192,23 @@ def test_a_changed_file_starts_it_anew(start: Callable[..., Running], elsewhere:
     running.until(lambda: len(running.pids()) == 2, "it runs again")
     running.process.terminate()
     assert running.ends() == 0
+
+
+def test_a_signal_while_a_worker_starts_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    supervisor = Supervisor(["shop:service"], None, 2, reload=False)
+
+    class Slow:
+        pid: int | None = None
+
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def start(self) -> None:
+            supervisor._stop(signal.SIGINT)  # as its handler does, while there is nobody yet to pass it on to
+            self.pid = 4711
+
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: SimpleNamespace(Process=Slow))
+    monkeypatch.setattr(os, "kill", lambda pid, number: told.append((pid, number)))
+    supervisor._start_due()
+    assert told == [(4711, signal.SIGINT)], "and no other is started"

@@ -51,6 +51,7 @@ class Supervisor:
         self._reload = reload
         self._stopping = False
         self._signals = 0
+        self._last_signal: int = signal.SIGTERM
         self._code = 0
         self._woken, self._wake = os.pipe()
 
@@ -75,6 +76,8 @@ class Supervisor:
                 place.process = multiprocessing.get_context("spawn").Process(target=_work, args=self._order)
                 place.started, place.due = monotonic(), None
                 place.process.start()
+                if self._signals:  # one came meanwhile, when nobody could pass it on
+                    _tell(place, self._last_signal)
                 log.info("worker %d started: process %s", place.number, place.process.pid)
 
     def _wait(self) -> None:
@@ -127,10 +130,15 @@ class Supervisor:
         """A second one reaches the workers, too, and ends them at once."""
         self._stopping = True
         self._signals += 1
+        self._last_signal = number
         for place in self._places:
-            if place.process is not None and place.process.pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(place.process.pid, number)
+            _tell(place, number)
+
+
+def _tell(place: _Place, number: int) -> None:
+    if place.process is not None and place.process.pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(place.process.pid, number)
 
 
 def _work(apps: list[str], url: str | None) -> None:
