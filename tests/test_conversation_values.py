@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,10 @@ from pydantic import BaseModel, field_validator
 
 import unimsg
 from unimsg import Bus, Queue, Reject, RemoteError, Retry, Service, Topic
+from unimsg._answers import FailureTold
+from unimsg._return import address_of
+from unimsg.adapter import Wire
+from unimsg.errors import Refused
 
 PLACES = {"north": 1}
 
@@ -80,3 +85,18 @@ async def test_a_rejection_of_any_values_is_told(error: Reject, code: str) -> No
             await bus.request(queue, "bad", timeout=2)
         assert told.value.code == code
         assert await bus.request(queue, "good", timeout=2) == "good"
+
+
+@pytest.mark.parametrize("address", ["unimsg.inbox." + "0" * 32, "unimsg.reply.full"])
+async def test_a_return_address_that_refuses_holds_nothing(address: str) -> None:
+    """Who may make queues can make one that takes nothing, and name it in as many messages as they like."""
+    refused = Refused("it is full", channel=address, message_id="m")
+    publisher = SimpleNamespace(submit=lambda *_: _done(refused))
+    to = address_of(address, "")
+    assert to is not None
+    told = FailureTold(Wire("m", b"", {}, None), publisher, to, None)  # type: ignore[arg-type]  # as far as it is used
+    assert await told.send() is None
+
+
+async def _done(error: Refused) -> Refused:
+    return error

@@ -16,7 +16,7 @@ from unimsg._publisher import Publisher
 from unimsg._return import address_of
 from unimsg.adapter import Address, Kind, Wire
 from unimsg.dead_letters import REPLAYED, text_of
-from unimsg.errors import EncodeError, MessageTooLarge, PublishForbidden, RemoteError, UnimsgError, Unroutable
+from unimsg.errors import EncodeError, MessageTooLarge, PublishForbidden, Refused, RemoteError, UnimsgError, Unroutable
 from unimsg.retry import Reject
 from unimsg.store import Said
 
@@ -144,8 +144,8 @@ class FailureTold(Copy):
 
     async def send(self) -> UnimsgError | None:
         error = await super().send()
-        if isinstance(error, Unroutable | PublishForbidden | MessageTooLarge):
-            # No repetition helps, and senders choose the address: they must not be able to make us hold messages.
+        if isinstance(error, Unroutable | PublishForbidden | MessageTooLarge | Refused):
+            # No repetition may help, and senders choose the address: they must not be able to make us hold messages.
             log.warning("that message %s failed cannot be told: %s", shown(self.wire.id), error)
             return None
         return error
