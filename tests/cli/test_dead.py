@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from waiting import until
 
 import unimsg
-from unimsg import Bus, Queue, Reject, Retry, Service, Settings, Topic
+from unimsg import Bus, Queue, Reject, ReplyQueue, Retry, Service, Settings, Topic
 from unimsg.cli import dead
 from unimsg.cli.dead import drop, found, ids_of, redrive
 from unimsg.cli.graves import FIELDS, fitting, letter_as_dict, letter_in_a_line
@@ -92,6 +92,32 @@ async def test_of_a_subscription_and_of_nothing() -> None:
         for name in ("orders.none", "orders.placed", "orders.placed/none", "orders.place/shop"):
             with pytest.raises(TopologyError):
                 await found(SETTINGS, name, everything, 10)
+
+
+async def test_of_a_reply_queue() -> None:
+    handled: list[object] = []
+    service, back = Service("shop", retry=Retry()), ReplyQueue("orders.placed-for", str)
+    ask = Queue("orders.ask", str, replies=str)
+
+    @service.handler(ask)
+    async def answer(body: str) -> str:
+        return body
+
+    @service.handler(back)
+    async def take(body: object) -> None:
+        handled.append(body)
+        if len(handled) == 1:
+            raise Reject("not today")
+
+    async with unimsg.connect(service, url="memory://") as bus:
+        await bus.send(ask, "a", reply_to=back)
+        while not (letters := await found(SETTINGS, "unimsg.reply.orders.placed-for", everything, 10)):  # noqa: ASYNC110  # a little later
+            await asyncio.sleep(0.005)
+        assert [letter.message.body for letter in letters] == [b"a"]
+        assert await redrive(SETTINGS, "unimsg.reply.orders.placed-for", everything, None, None) == 1
+        await until(lambda: handled == ["a", "a"], "it comes back")
+    with pytest.raises(ConfigurationError, match="the library's own"):
+        await found(SETTINGS, "unimsg.inbox.orders", everything, 1)
 
 
 async def test_redrive_puts_back_what_is_chosen() -> None:

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from unimsg import Bus, Queue, Topic
+from unimsg import Bus, Queue, ReplyQueue, Topic
+from unimsg._return import REPLY_QUEUE
 from unimsg._routes import DEFAULT_PARTITIONS
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Address, ChannelMissing, Kind
@@ -52,14 +53,16 @@ def declared(name: str, specs: Iterable[str]) -> Channel[Any, Any]:
 async def existing(
     bus: Bus, name: str, kind: Kind, *, content_type: str | None = None, type: str | None = None
 ) -> Channel[bytes, Any]:
-    """The channel as the broker has it, for bodies as they are.
+    """The channel as the broker has it, for bodies as they are. A ReplyQueue is called unimsg.reply.NAME.
 
     Raises:
         TopologyError: it does not exist, or is of the other kind.
         ConnectError, PermissionDenied: as everywhere.
     """
-    check_name(name)
-    broker, there = bus._routes.locate(name)
+    own_name = name.removeprefix(REPLY_QUEUE)
+    check_name(own_name)
+    replies = ReplyQueue(own_name, bytes, codec=AsItIs()) if own_name != name and kind is Kind.QUEUE else None
+    broker, there = bus._routes.locate(own_name, REPLY_QUEUE if replies is not None else "")
     await broker.connect()
     try:
         found = await broker.adapter.operations().find(Address(there, kind), timeout=LOOK_TIMEOUT)
@@ -68,6 +71,8 @@ async def existing(
             f"{error}: a {kind.value} is made by the service that handles it, or by whoever sends to it first; is the "
             "name right, and the broker?"
         ) from error
+    if replies is not None:
+        return replies
     options = []
     if found.partitions not in (0, DEFAULT_PARTITIONS):  # else no need to say it, nor an option for it on each broker
         options.append(broker.adapter.options_type.model_validate({"partitions": found.partitions}))
