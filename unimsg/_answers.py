@@ -107,7 +107,7 @@ class Answers:
     def _told(self, error: BaseException, reason: str) -> RemoteError:
         """An error's text may hold anything: it leaves the process only if it was made for others, or is exposed."""
         if isinstance(error, Reject):
-            return RemoteError(error.code, error.text)
+            return RemoteError(str(error.code), str(error.text))  # whatever a program without types put there
         code = "internal" if reason == "failed" else reason
         return RemoteError(code, text_of(error) if self._expose_errors else "")
 

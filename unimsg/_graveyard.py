@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from unimsg._redriving import Chosen, Dropping, Redriving
+from unimsg._redriving import Chosen, Dropping, Redriving, mark_of
 from unimsg._routes import OPEN_TIMEOUT, Route
 from unimsg._targets import source_of
 from unimsg.adapter import ChannelMissing, Wire
@@ -71,7 +71,7 @@ class Graveyard:
         chosen = await self._choose(where, limit)
         left = chosen.count  # no more: what fails again meanwhile is a dead letter for the next call
         self._moving = moving
-        while chosen.ids:
+        while chosen.marks:
             await moving.move(chosen, rate)
             if moving.missing:
                 log.warning(
@@ -87,7 +87,7 @@ class Graveyard:
 
     async def _choose(self, where: Callable[[DeadLetter], bool], most: int | None) -> Chosen:
         """Looks at all, or until `most` are found."""
-        ids: Counter[str] = Counter()
+        marks: Counter[str] = Counter()
         count = looked_at = largest = 0
         async with aclosing(self._pages()) as pages:
             async for page in pages:
@@ -97,10 +97,10 @@ class Graveyard:
                         continue
                     count += 1
                     if count <= AT_ONCE:
-                        ids[wire.id] += 1
+                        marks[mark_of(wire)] += 1
                     if count == most:
-                        return Chosen(ids, count, looked_at, largest)
-        return Chosen(ids, count, looked_at, largest)
+                        return Chosen(marks, count, looked_at, largest)
+        return Chosen(marks, count, looked_at, largest)
 
     async def _pages(self, limit: int = 2**31) -> AsyncGenerator[Sequence[Wire], None]:
         await self._route.broker.connect()

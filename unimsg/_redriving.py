@@ -5,6 +5,7 @@ little; when it is more, it goes to the end of its queue: a copy is confirmed, a
 """
 
 import asyncio
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from unimsg._publisher import Publisher
 from unimsg._routes import OPEN_TIMEOUT, Route
 from unimsg._targets import anew, publisher_to
 from unimsg.adapter import Address, ChannelMissing, Delivery, Receiver, ReceiverClosed, SettlementLost, Wire
-from unimsg.dead_letters import without_record
+from unimsg.dead_letters import PREFIX, without_record
 from unimsg.errors import BusClosed, TopologyError, UnimsgError
 
 log = logging.getLogger("unimsg")
@@ -32,12 +33,20 @@ TURNS = 2
 """How often all that was seen may come round before those that still miss must be gone: a broker may have no order."""
 
 
+def mark_of(wire: Wire) -> str:
+    """What tells a dead letter from another of the same id: senders choose ids, and a message may have died twice."""
+    said = "\0".join(f"{name}={value}" for name, value in sorted(wire.headers.items()) if name.startswith(PREFIX))
+    mark = hashlib.blake2b(f"{wire.id}\0{said}\0".encode(errors="surrogatepass"), digest_size=16)
+    mark.update(wire.body)
+    return mark.hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """What a look has found."""
 
-    ids: Counter[str]
-    """The first of those that are wanted. Of one id there may be several letters."""
+    marks: Counter[str]
+    """Of the first of those that are wanted."""
     count: int
     """All that are wanted."""
     looked_at: int
@@ -70,7 +79,7 @@ class Redriving:
         Raises:
             PublishError: one was not confirmed; it is still a dead letter.
         """
-        wanted = chosen.ids.copy()
+        wanted = chosen.marks.copy()
         # Twice what is held: there is always room for more to come.
         receiver = await self._adapter.receiver(self._dead, prefetch=2 * chosen.room, timeout=OPEN_TIMEOUT)
         target, behind = publisher_to(self._route, self._source), Publisher(self._adapter, self._dead, _made)
@@ -115,7 +124,7 @@ class Redriving:
             return
         for delivery in deliveries:
             if delivery.epoch.draining:  # it comes again, and could not be removed now
-                wanted[delivery.wire.id] += 1
+                wanted[mark_of(delivery.wire)] += 1
                 continue
             self.moved += await self._put_back(receiver, target, [delivery])
             await asyncio.sleep(1 / rate)
@@ -165,8 +174,8 @@ def _taken(batch: Sequence[Delivery], wanted: Counter[str]) -> Mapping[Delivery,
     """Those that are wanted, in their order; they are not wanted any more."""
     taken: dict[Delivery, None] = {}
     for delivery in batch:
-        if wanted[delivery.wire.id] > 0:
-            wanted[delivery.wire.id] -= 1
+        if wanted[mark := mark_of(delivery.wire)] > 0:
+            wanted[mark] -= 1
             taken[delivery] = None
     return taken
 

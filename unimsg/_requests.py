@@ -12,6 +12,7 @@ from unimsg.adapter import Wire
 from unimsg.errors import (
     BusClosed,
     ConnectError,
+    DecodeError,
     PublishRejected,
     PublishUnconfirmed,
     RemoteError,
@@ -101,7 +102,12 @@ def read_reply(route: Route, reply: Wire) -> Any:
     """The reply, or a RemoteError in its place. Raises DecodeError: it is none of the declared ones."""
     bodies, headers = route.channel.replies, reply.headers
     assert bodies is not None  # noqa: S101  # else nothing was asked
-    return bodies.decode(headers.get(f"{route.prefix}type"), headers.get(CONTENT_TYPE), reply.body)
+    try:
+        return bodies.decode(headers.get(f"{route.prefix}type"), headers.get(CONTENT_TYPE), reply.body)
+    except DecodeError:
+        raise
+    except Exception as error:  # a validator of the user's may raise anything, and others chose what it is given
+        raise DecodeError(f"{route.channel.name}: {type(error).__name__} in decoding a reply") from error
 
 
 class _Question:

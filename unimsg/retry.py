@@ -62,7 +62,7 @@ class Reject(Exception):  # raised to say what is to happen: no error of its own
     """Raised by a handler: the message can never be handled. It is a dead letter at once, with `text` and `code`,
     which whoever asked is told too: let them hold nothing that is not for others' eyes."""
 
-    text = ""
+    text = ""  # of a subclass that does not call `__init__`
     code = "rejected"
 
     def __init__(self, text: str, *, code: str = "rejected") -> None:

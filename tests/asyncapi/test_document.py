@@ -502,3 +502,11 @@ def test_bindings_of_pubsub() -> None:
 
 def test_json_is_json() -> None:
     assert json.loads(to_json(made())) == made()
+
+
+def test_a_queue_and_a_reply_queue_of_one_name_are_refused() -> None:
+    service = unimsg.Service(
+        "shop", sends=[unimsg.Queue("pay.charge", int, replies=str), unimsg.ReplyQueue("pay.charge", str)]
+    )
+    with pytest.raises(ConfigurationError, match=r"pay\.charge is a queue, and a ReplyQueue too"):
+        document(service, settings=Settings(url="memory://"))

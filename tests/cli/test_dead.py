@@ -139,6 +139,20 @@ async def test_drop_removes_what_is_chosen_and_nothing_else() -> None:
             await bus.drop_dead_letters(place, limit=0)
 
 
+async def test_of_letters_with_one_id_exactly_the_chosen_one_goes() -> None:
+    async with with_dead_letters() as (shop, bus):
+        shop.broken = True
+        for body in ("precious", "key junk", "precious too"):
+            await bus.send(place, body, id="order-42")
+        while len(await bodies_of(bus)) < 3:  # noqa: ASYNC110  # a copy comes a little later
+            await asyncio.sleep(0.005)
+        shop.broken = False
+        assert await drop(SETTINGS, "orders.place", fitting(["error_type=KeyError"])) == 1
+        assert await bodies_of(bus) == ["precious", "precious too"]
+        assert await redrive(SETTINGS, "orders.place", fitting(["error_text=precious too"]), None, None) == 1
+        assert await bodies_of(bus) == ["precious"]
+
+
 async def test_a_drop_that_is_interrupted_loses_only_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     async with with_dead_letters(*"abcdef") as (_, bus):
         task = asyncio.create_task(bus.drop_dead_letters(place, where=lambda letter: letter.error_text in "abc"))

@@ -1,5 +1,6 @@
 """The program as a whole: exit codes, one line for an error, nothing secret, and the extra that it needs."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from shop import write
 from typer.testing import CliRunner
 
 from unimsg.cli.ending import Stopped, guarded, until_done
-from unimsg.cli.output import printable, progress, show
+from unimsg.cli.output import body_as_dict, printable, progress, say, show, show_json
 from unimsg.cli.program import app
 from unimsg.errors import ConnectError, DecodeError, EncodeError, TopologyError, UnimsgError
 
@@ -161,3 +162,18 @@ def test_options_show_no_secret_in_help(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("UNIMSG_URL", REFUSED)
     for command in ("run", "send", "tail", "doctor"):
         assert CANARY not in CliRunner().invoke(app, [command, "--help"]).output
+
+
+def test_nothing_that_others_wrote_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\x07\x9b31m\u202e\x7f\ud800"
+    say(f"unimsg: {hostile}\nsecond line")
+    show_json({"body": hostile})
+    shown = capsys.readouterr()
+    assert all(line.isprintable() for line in [*shown.err.splitlines(), *shown.out.splitlines()])
+    assert len(shown.err.splitlines()) == 2
+    assert json.loads(shown.out) == {"body": hostile}
+
+
+def test_a_number_beyond_all_numbers_is_shown_as_text() -> None:
+    assert body_as_dict(b"1e999", "application/json") == {"body": "1e999"}
+    assert body_as_dict(b"1e9", "application/json") == {"body": 1e9}

@@ -68,6 +68,11 @@ def _use(uses: dict[str, Use], channel: Channel[Any, Any]) -> Use:
     use = uses.setdefault(channel.name, Use([channel]))
     if channel not in use.declarations:
         other = use.channel
+        if other._namespace != channel._namespace:
+            raise ConfigurationError(
+                f"{channel.name} is a queue, and a ReplyQueue too: a document tells channels apart by their names; "
+                "give the reply queue another one"
+            )
         if (other._kind_of_channel, other.ordered) != (channel._kind_of_channel, channel.ordered):
             raise ConfigurationError(
                 f"{channel.name} is declared twice, differently: as {other!r} and as {channel!r} (kind of channel or "

@@ -1,5 +1,6 @@
 """`unimsg dead`: looking at dead letters, putting them back, and throwing them away."""
 
+import functools
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -96,8 +97,8 @@ def drop_command(
     as_json: Json = False,
 ) -> None:
     """Removes dead letters for good, after asking: exactly those that were there when it asked."""
-    settings = for_operators(url)
-    ids = until_done(ids_of(settings, name, fitting(where), limit))
+    settings, wanted = for_operators(url), fitting(where)
+    ids = until_done(ids_of(settings, name, wanted, limit))
     if dry_run:
         _would("drop", ids, as_json=as_json)
         return
@@ -106,7 +107,8 @@ def drop_command(
             raise ConfigurationError(f"{_letters(len(ids))} would be dropped for good: say --yes")
         typer.confirm(f"drop {_letters(len(ids))} of {name} for good?", abort=True, err=True)
     known = set(ids)
-    count = until_done(drop(settings, name, lambda letter: letter.message.id in known)) if ids else 0
+    asked = functools.partial(drop, settings, name, lambda letter: letter.message.id in known and wanted(letter))
+    count = until_done(asked(len(ids))) if ids else 0
     show_json({"dropped": count}) if as_json else show(f"{_letters(count)} dropped")
 
 
@@ -141,12 +143,12 @@ async def redrive(settings: Settings, name: str, wanted: Filter, limit: int | No
             return await graves.redrive(wanted, limit, rate)
 
 
-async def drop(settings: Settings, name: str, wanted: Filter) -> int:
+async def drop(settings: Settings, name: str, wanted: Filter, limit: int | None = None) -> int:
     """Removes them; how many."""
     async with connect(settings=settings) as bus:
         graves = await graveyard(bus, name)
         with progress(lambda: f"{_letters(graves.moved)} of {name} dropped"):
-            return await graves.drop(wanted, None)
+            return await graves.drop(wanted, limit)
 
 
 def _show(letter: DeadLetter, *, as_json: bool) -> None:

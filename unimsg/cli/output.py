@@ -5,7 +5,8 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from math import isfinite
+from typing import Any, NoReturn
 
 from unimsg import Message
 
@@ -17,13 +18,14 @@ def show(text: str) -> None:
 
 
 def show_json(value: Mapping[str, Any]) -> None:
-    """One line."""
-    show(json.dumps(value, ensure_ascii=False, default=str))
+    """One line, without what would move the cursor of a terminal, or what UTF-8 cannot carry: others wrote it."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    show(text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text))
 
 
 def say(text: str) -> None:
-    """A line for whoever looks on."""
-    sys.stderr.write(f"{text}\n")
+    """A line for whoever looks on. Errors and warnings may quote what others wrote."""
+    sys.stderr.write("".join(f"{printable(line)}\n" for line in text.split("\n")))
     sys.stderr.flush()
 
 
@@ -94,7 +96,7 @@ def body_as_dict(body: bytes, content_type: str) -> Mapping[str, Any]:
     subtype = content_type.partition(";")[0].strip().lower().rpartition("/")[2]
     if subtype == "json" or subtype.endswith("+json"):
         try:
-            return {"body": json.loads(body, parse_constant=_no_number)}
+            return {"body": json.loads(body, parse_constant=_no_number, parse_float=_number)}
         except (ValueError, RecursionError):
             pass  # it is said to be JSON, and is not
     try:
@@ -103,5 +105,10 @@ def body_as_dict(body: bytes, content_type: str) -> Mapping[str, Any]:
         return {"body_base64": base64.b64encode(body).decode()}
 
 
-def _no_number(text: str) -> None:
+def _number(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _no_number(text)
+
+
+def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON")
