@@ -10,8 +10,9 @@ from waiting import came, until
 
 import unimsg
 from unimsg import Bus, CapabilityError, Context, Queue, Retry, Sender, Service, Settings, Topic, TopologyError
+from unimsg._waiting import waiting as waiting_from
 from unimsg.adapter import Address, Kind, Wanted
-from unimsg.memory import MemoryAdapter
+from unimsg.memory import MemoryAdapter, MemoryBroker
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -317,3 +318,23 @@ async def test_it_says_itself_how_long_it_waits(serve: Any) -> None:
 
 async def send_for_an_hour(bus: Bus) -> None:
     await bus.send(numbers, 7, delay=4000)
+
+
+async def test_a_room_on_its_way_that_was_deleted_is_made_again(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What leaves a long room before it is due goes to a shorter one."""
+    monkeypatch.setattr("unimsg._room.LOOK_EVERY", 0.05)
+    got: dict[int, float] = {}
+
+    async def leaves_the_long_room(body: int) -> None:
+        room = Address("delays.events..delay.5m", Kind.QUEUE)
+        [adapter] = [broker.adapter for broker in bus._routes._brokers]
+        wire = bus._message(events, body, None, None, {}, None)[1]
+        assert await adapter.send(room, [waiting_from(wire, time() + 0.2, time())], timeout=1) == [None]
+
+    async with unimsg.connect(collecting(got), url=serve("held", Held)) as bus:
+        await later(bus, events, 0, 400.0)  # makes the long room
+        await leaves_the_long_room(1)
+        await until(lambda: 1 in got, "the first")
+        MemoryBroker.current().delete("delays.events..delay")
+        await leaves_the_long_room(2)
+        await until(lambda: "delays.events..delay" in MemoryBroker.current().queues, "the second in its next room")

@@ -7,12 +7,11 @@ from typing import Any, cast
 import pytest
 from aiokafka import TopicPartition  # type: ignore[import-untyped]  # aiokafka has no py.typed
 from unimsg_kafka import history
-from unimsg_kafka.keeping import MAX_HISTORY, forgets, refuse_too_long, with_history
+from unimsg_kafka.keeping import forgets, with_history
 from unimsg_kafka.options import KafkaOptions
 from unimsg_kafka.topics import Topic, Topics
 
-from unimsg.adapter import Address, ChannelMissing, Kind, Wanted
-from unimsg.errors import CapabilityError
+from unimsg.adapter import Address, ChannelMissing, Kind
 
 TOPIC = Address("placed", Kind.TOPIC)
 DAY = timedelta(days=1)
@@ -43,12 +42,6 @@ def test_a_topic_that_forgets_too_soon_is_told(changed: Mapping[str, str], what:
     assert [each.what for each in forgets("placed", real, DAY)] == what
 
 
-def test_more_than_can_be_promised_is_refused() -> None:
-    refuse_too_long(TOPIC, Wanted(history=MAX_HISTORY))
-    with pytest.raises(CapabilityError, match="placed"):
-        refuse_too_long(TOPIC, Wanted(history=MAX_HISTORY + DAY))
-
-
 class Fake:
     """The topics of a cluster where a record is written to partition 1 whenever its end was asked for."""
 
@@ -73,6 +66,6 @@ class Fake:
 async def test_the_history_ends_where_its_reading_began() -> None:
     topics = cast("Topics", Fake(Topic("placed", 2, 1, True)))  # stands in for one
     found = await history._stretches(topics, TOPIC, datetime.now(UTC))
-    assert found == {TopicPartition("placed", 1): history.Stretch(2, 5)}
+    assert found == {TopicPartition("placed", 1): history.Waiting(2, 5)}
     with pytest.raises(ChannelMissing):
         await history._stretches(cast("Topics", Fake(None)), TOPIC, datetime.now(UTC))

@@ -159,6 +159,27 @@ async def test_a_log_that_went_back_gets_no_commit_of_the_old_one(group: Group) 
     assert group.committed(TWO) == [8, 9], "the other partition's log is what it was"
 
 
+async def test_a_group_that_lets_it_in_while_it_closes_leaves_nothing_behind(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What begins then would go on after its clients were closed, and open them again."""
+    await group.open()
+    joined: list[None] = []
+
+    async def unanswered(*_where: object) -> None:
+        await asyncio.Event().wait()
+
+    async def join_and_stop() -> None:
+        monkeypatch.setattr(positions, "read", unanswered)
+        await group.receiver.on_partitions_assigned({ONE, TWO})
+        joined.append(None)
+
+    group.client.stop = join_and_stop  # type: ignore[method-assign]  # the client's own task, which is ended there
+    await group.receiver.aclose()
+    assert joined
+    assert group.receiver._preparing is None or group.receiver._preparing.done()
+
+
 async def test_a_topic_made_anew_ends_its_receivers(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver, "_WATCH_EVERY", 0.02)
     await group.open()

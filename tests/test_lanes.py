@@ -84,6 +84,21 @@ def test_the_timer_of_what_was_shed_does_not_wake_the_next_that_waits() -> None:
     assert lanes.start() is lane
 
 
+def test_what_comes_after_a_shed_head_begins_its_own_count() -> None:
+    """Also if that one's time had come, and it waited for a slot."""
+    lanes: Lanes[int] = Lanes(1)
+    lanes.put("ann", 1)
+    lane = lanes.start()
+    assert lane
+    lane.tries, lane.first_failed = 3, "yesterday"
+    lanes.park(lane)
+    lanes.put("ann", 2)
+    lanes.wake(lane, 1)
+    assert lanes.shed(lambda item: item == 1) == [1]
+    assert lanes.start() is lane
+    assert (lane.head, lane.tries, lane.first_failed) == (2, 0, None)
+
+
 def test_shedding_takes_what_does_not_run() -> None:
     lanes: Lanes[int] = Lanes(2)
     for key, item in [("ann", 1), ("ann", 2), ("bob", 3), (None, 4)]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from policies import held
@@ -9,7 +10,13 @@ from waiting import until
 
 import unimsg
 from unimsg import Context, Queue, Retry, Service
+from unimsg._pace import Pace
+from unimsg.adapter import Address, Delivery, Epoch, Kind, Wire
 from unimsg.memory import MemoryBroker
+
+if TYPE_CHECKING:
+    from unimsg._intake import Intake
+    from unimsg.adapter import Operations
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -151,3 +158,53 @@ async def test_the_service_ends_in_order_while_the_pace_changes(turns: int) -> N
     line = MemoryBroker.current().queues["pace.numbers"]
     assert line.waiting == line.length, "nobody has any of them"
     assert line.length + len(set(came)) >= 10
+
+
+class SlowIntake:
+    """Changes its receiver when it is let."""
+
+    address = Address("pace.numbers", Kind.QUEUE)
+    prefetch = 0
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.reopened = 0
+
+    async def replace(self, prefetch: int) -> None:
+        await self.go.wait()
+
+    async def reopen(self, prefetch: int, empty: object) -> None:
+        self.reopened += 1
+
+
+class Waiting:
+    """Of `Operations`, what says that earlier processes left something."""
+
+    async def backlog(self, address: Address, *, timeout: float) -> int:
+        return 1
+
+
+async def test_a_suspicious_one_is_not_forgotten_for_what_comes_after_it_while_the_pace_changes() -> None:
+    intake, started = SlowIntake(), list[bool]()
+
+    async def empty() -> None: ...
+
+    pace = Pace(
+        "shop",
+        cast("Intake", intake),
+        20,
+        empty=empty,
+        holds=lambda _: False,
+        go_on=lambda: started.append(pace.paused),
+    )  # stands in for one
+    await pace.begin(cast("Operations", Waiting()))  # stands in for it
+    fresh, often = (Delivery(Wire("1", b""), Epoch(), None, redelivered=count) for count in (0, 2))
+    pace.saw([fresh])  # it speeds up
+    await asyncio.sleep(0)
+    pace.saw([often])
+    pace.saw([fresh])
+    assert pace.paused
+    intake.go.set()
+    await until(lambda: started, "the change")
+    assert intake.reopened == 1, "the suspicious one has neighbours"
+    await pace.stop()

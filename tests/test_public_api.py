@@ -66,7 +66,10 @@ def test_a_public_name_exists_and_has_a_docstring(name: str) -> None:
 @pytest.mark.parametrize(
     ("owner", "verb"),
     [
-        *((unimsg.Bus, verb) for verb in ("send", "publish", "pipeline", "health", "dead_letters", "redrive")),
+        *(
+            (unimsg.Bus, verb)
+            for verb in ("send", "publish", "pipeline", "health", "dead_letters", "drop_dead_letters", "redrive")
+        ),
         *((unimsg.Sender, verb) for verb in ("send", "publish")),
         *((unimsg.Context, verb) for verb in ("message", "lost")),
         (unimsg.Service, "handler"),

@@ -29,7 +29,8 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
 
 
 async def browse(adapter: PubSubAdapter, limit: int = 100) -> list[str]:
-    return [found.id for found in await adapter.operations().browse(DEAD, limit=limit, timeout=5)]
+    pages = adapter.operations().browse(DEAD, limit=limit, timeout=5)
+    return [found.id async for page in pages for found in page]
 
 
 async def test_browsing_shows_the_oldest_first_and_gives_all_back(server: Server) -> None:

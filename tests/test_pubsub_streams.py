@@ -115,6 +115,17 @@ async def test_a_stream_with_little_room_is_replaced_when_there_is_more(
             await until(lambda: len(server.streams) == 4, "a fourth stream", within=0.5)
 
 
+async def test_it_says_what_pubsub_gives_up_if_it_comes_once_more(server: Server) -> None:
+    async with connected(server) as adapter:
+        receiver = await adapter.receiver(ORDERED, prefetch=7, timeout=5)
+        given = response(3)
+        for received, attempt in zip(given.received_messages, (0, 99, 100), strict=True):
+            received.delivery_attempt = attempt
+        server.deliver.put_nowait(given)
+        deliveries = list(await asyncio.wait_for(receiver.receive(), 5))
+        assert [(each.redelivered, each.last_chance) for each in deliveries] == [(None, False), (98, False), (99, True)]
+
+
 async def test_a_full_receiver_keeps_its_silent_stream(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in {"REFUSED": 0.05, "PULSE": 0.05, "SILENT": 0.1}.items():
         monkeypatch.setattr(streams, name, seconds)

@@ -107,3 +107,19 @@ def test_received_gives_the_client_s_own_message() -> None:
     message.raw = None  # type: ignore[attr-defined]
     with pytest.raises(TypeError):
         received(message)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("query", "target"),
+    [
+        ("", "127.0.0.1:8085"),
+        ("?endpoint=europe-west1-pubsub.googleapis.com:443", "europe-west1-pubsub.googleapis.com:443"),
+        ("?emulator=127.0.0.1:9", "127.0.0.1:9"),
+        ("?credentials_file=key.json", "127.0.0.1:8085"),
+    ],
+)
+def test_where_it_connects_is_what_was_written_and_else_the_environments(
+    query: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:8085")
+    assert parse_url(f"pubsub://shop{query}", {})[1].target == target

@@ -9,22 +9,14 @@ import pytest
 from pamqp.commands import Basic
 from unimsg_rabbitmq import history, topology
 from unimsg_rabbitmq.connection import Link
-from unimsg_rabbitmq.history import MAX_HISTORY, Entry, newest
+from unimsg_rabbitmq.history import Entry, newest
 from unimsg_rabbitmq.options import RabbitOptions
-from unimsg_rabbitmq.topology import options_of
 
-from unimsg.adapter import Address, Kind, Wanted
-from unimsg.errors import CapabilityError
+from unimsg.adapter import Address, Kind
 
 TOPIC = Address("placed", Kind.TOPIC, partitions=2)
 BILLING = Address("placed", Kind.TOPIC, "billing", partitions=2)
 SINCE = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
-
-
-def test_more_than_can_be_promised_is_refused() -> None:
-    options_of(TOPIC, Wanted(history=MAX_HISTORY))
-    with pytest.raises(CapabilityError, match="placed"):
-        options_of(TOPIC, Wanted(history=MAX_HISTORY + timedelta(days=1)))
 
 
 class Recorder:

@@ -5,11 +5,13 @@ never answered. It makes no channel: an address that is gone has nobody who wait
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from unimsg._copies import COPY_TIMEOUT, Copy
 from unimsg._message import CONTENT_TYPE, derived_id, following, now, shown, timestamp
+from unimsg._propagation import propagated
 from unimsg._publisher import Publisher
 from unimsg._return import address_of
 from unimsg.adapter import Address, Kind, Wire
@@ -30,7 +32,9 @@ REPLY = 0
 class Answers:
     """Of one handler. `handler`: what the ids of its answers derive from. `source`: the service's name."""
 
-    def __init__(self, route: "Route", handler: str, source: str, *, expose_errors: bool) -> None:
+    def __init__(
+        self, route: "Route", handler: str, source: str, *, expose_errors: bool, propagate: Sequence[str] = ()
+    ) -> None:
         self._path = route.broker.return_path
         self._bodies = route.channel.replies
         self._max_body = route.max_body
@@ -41,6 +45,7 @@ class Answers:
         self._handler = handler
         self._source = source
         self._expose_errors = expose_errors
+        self._propagate = propagate
 
     def address(self, wire: Wire) -> Address | None:
         """Where an answer to this message goes; None: nobody wants one, or none that we give."""
@@ -117,6 +122,7 @@ class Answers:
         }
         headers = {f"{prefix}{name}": value for name, value in attributes.items()}
         headers[CONTENT_TYPE] = said.content_type
+        headers.update(propagated(self._propagate, wire))
         return Wire(derived_id(wire.id, self._handler, REPLY), said.body, headers)
 
 

@@ -26,7 +26,9 @@ def consumer_of(
     held = 2 * concurrency * (batching.size if batching else 1)
     start = datetime.now(UTC) - handler.replay if handler.replay is not None else None
     parts = (handler.source, route.broker, route.subscription(handler.subscription), replace(route.wanted, start=start))
-    answers = Answers(route, handler.identity, service.name, expose_errors=service.expose_errors)
+    answers = Answers(
+        route, handler.identity, service.name, expose_errors=service.expose_errors, propagate=service.propagate
+    )
     how: dict[str, Any] = {
         "limits": Limits(
             concurrency=concurrency,

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from unimsg._consumer import Consumer, Work
+from unimsg._consumer import Consumer
 from unimsg._handling import Attempt, StillRunning, Undecodable
+from unimsg._held import Work
 from unimsg._lanes import Lane, Lanes
 from unimsg._workers import Worker
 from unimsg.adapter import Delivery, Epoch
@@ -40,23 +41,21 @@ class BatchConsumer(Consumer):
         self._batch_attempt: BatchAttempt = parts[4]
         self._size = size
         self._within = within
-        self._lanes = Lanes(size * self._limits.concurrency)
+        self._held.lanes = Lanes(size * self._limits.concurrency)
         self._collecting = False
         self._arrived: asyncio.Future[None] | None = None
-        self._single: set[Delivery] = set()
-        """Of a batch that failed: to be handled by themselves."""
 
     async def stop(self) -> None:
-        self._stopping = True
+        self._held.stopping = True
         self._wake_collector()
         await super().stop()
 
     def _start_workers(self) -> None:
         """One worker collects at a time: two would share what one batch could hold."""
         self._wake_collector()
-        most = 1 if self._suspicious else self.concurrency
-        while not (self._stopping or self._pace.paused or self._collecting) and len(self._workers) < most:
-            lane = self._lanes.start()
+        most = 1 if self._held.suspects.held else self.concurrency
+        while not (self._held.stopping or self._pace.paused or self._collecting) and len(self._workers) < most:
+            lane = self._next()
             if lane is None:
                 break
             self._collecting = True
@@ -76,12 +75,12 @@ class BatchConsumer(Consumer):
             finally:
                 self._collecting = False
                 self._start_workers()
-            if self._stopping or self._pace.paused:
+            if self._held.stopping or self._pace.paused:
                 return
             batch, lanes = lanes, []
             await self._handle_batch(worker, batch)
             while worker.singles:
-                await self._handle(worker, worker.singles.pop(0))
+                await self._tries.handle(worker, worker.singles.pop(0))
         except asyncio.CancelledError:
             if worker.cause is None:
                 raise
@@ -94,14 +93,14 @@ class BatchConsumer(Consumer):
         """Fills `lanes` until the batch is full or has waited long enough."""
         loop = asyncio.get_running_loop()
         until, count = loop.time() + self._within, 0
-        while not (self._stopping or self._pace.paused):
+        while not (self._held.stopping or self._pace.paused):
             while lane is not None:
                 if self._is_single(lane.head[0]):
                     worker.singles.append(lane)
                 else:
                     count += self._widen(lane, self._size - count)
                     lanes.append(lane)
-                lane = self._lanes.start() if count < self._size else None
+                lane = self._held.lanes.start() if count < self._size else None
             if count >= self._size or (worker.singles and not count) or loop.time() >= until:
                 break
             self._arrived = loop.create_future()
@@ -111,7 +110,7 @@ class BatchConsumer(Consumer):
             finally:
                 timer.cancel()
                 self._arrived = None
-            lane = self._lanes.start()
+            lane = self._held.lanes.start()
         if lane is not None:  # started, and then the end came: it is put back with the others
             worker.singles.append(lane)
         for lane in list(lanes):  # more of their keys may have come meanwhile, and their epoch may drain by now
@@ -119,14 +118,14 @@ class BatchConsumer(Consumer):
             if self._is_single(lane.head[0]):
                 lanes.remove(lane)
                 worker.singles.append(lane)
-                count += self._lanes.widen(lane, 1) - 1 - before
+                count += self._held.lanes.widen(lane, 1) - 1 - before
             else:
                 count += self._widen(lane, before + self._size - count) - before
 
     def _is_single(self, delivery: Delivery) -> bool:
         return (
-            bool(self._suspicious)
-            or delivery in self._single
+            bool(self._held.suspects.held)
+            or delivery in self._held.single
             or delivery in self._failing.unsent
             or delivery.epoch.draining
             or attempt_of(delivery.wire) > 1
@@ -140,7 +139,7 @@ class BatchConsumer(Consumer):
             if fitting >= most or self._is_single(delivery):
                 break
             fitting += 1
-        return self._lanes.widen(lane, max(1, fitting))  # its head was fit a moment ago
+        return self._held.lanes.widen(lane, max(1, fitting))  # its head was fit a moment ago
 
     async def _handle_batch(self, worker: BatchWorker, lanes: list[Lane[Work]]) -> None:
         deliveries = [delivery for lane in lanes for delivery, _ in list(lane.items)[: lane.running]]
@@ -175,7 +174,7 @@ class BatchConsumer(Consumer):
         else:
             for lane in lanes:
                 for _ in range(lane.running):
-                    self._settle(lane, "ack")
+                    self._held.settle(lane, "ack")
         finally:
             worker.rest()
             worker.batch = ()
@@ -183,22 +182,18 @@ class BatchConsumer(Consumer):
     def _apart(self, lanes: Sequence[Lane[Work]], deliveries: Sequence[Delivery], *, stopped: bool) -> None:
         """The batch is no more: each message is handled by itself, or goes back."""
         if not stopped:
-            self._single.update(deliveries)
+            self._held.single.update(deliveries)
         self._put_back(lanes)
 
     def _put_back(self, lanes: Sequence[Lane[Work]]) -> None:
         """Of a stopping consumer, to the broker, as far as that keeps the order."""
         for lane in lanes:
-            if self._stopping and not self._address.ordered:
+            if self._held.stopping and not self._address.ordered:
                 for _ in range(lane.running):
-                    self._settle(lane, "release")
+                    self._held.settle(lane, "release")
             else:
-                self._lanes.put_back(lane)
-        self._shed(lambda work: work[0].epoch.draining)  # what ran when that began, and nobody starts any more
-
-    def _forget(self, delivery: Delivery) -> None:
-        self._single.discard(delivery)
-        super()._forget(delivery)
+                self._held.lanes.put_back(lane)
+        self._held.shed(lambda work: work[0].epoch.draining)  # what ran when that began, and nobody starts any more
 
 
 class BatchAttempt(Attempt):

@@ -1,14 +1,17 @@
 """Sending now what is to arrive later: by the broker, or through the rooms of brokers that cannot."""
 
 import time
+from typing import TYPE_CHECKING
 
 from unimsg._brokers import Broker
-from unimsg._forwarding import Forwarder
 from unimsg._publisher import Outcome, Publisher
 from unimsg._publishers import Publishers
 from unimsg._waiting import MAX_DELAY, delay_room, place_for, retry_room, step_for, waiting
 from unimsg.adapter import Address, Kind, Wanted, Wire
 from unimsg.errors import CapabilityError
+
+if TYPE_CHECKING:
+    from unimsg._forwarding import Forwarder
 
 
 class Delays:
@@ -66,7 +69,10 @@ class Delays:
         if self._stopped or self._native or self._address.kind is not Kind.TOPIC or self._address.ordered:
             return
         if self._forwarder is None:
-            self._forwarder = Forwarder(self._broker, self._address, Wanted(self._wanted.options), self._publisher)
+            from unimsg._forwarding import Forwarder  # not above: who only sends needs none of it
+
+            wanted = Wanted(self._wanted.options)
+            self._forwarder = Forwarder(self._broker, self._address, wanted, self._publisher, self._publishers)
         self._forwarder.open(suffix)
 
     async def stop(self) -> None:

@@ -8,13 +8,14 @@ from functools import partial
 from unimsg._brokers import Broker
 from unimsg._message import shown
 from unimsg._publisher import Publisher
+from unimsg._publishers import Publishers
 from unimsg._room import Rooms
 from unimsg._settlements import Settlements
 from unimsg._waiting import delay_room, due_of, place_for, waiting
 from unimsg.adapter import Address, Delivery, Receiver, Wanted, Wire
 from unimsg.backoff import Backoff
 from unimsg.dead_letters import DUE, UNTIL
-from unimsg.errors import UnimsgError
+from unimsg.errors import UnimsgError, Unroutable
 
 log = logging.getLogger("unimsg")
 
@@ -25,15 +26,17 @@ GRACE = 5.0
 class Forwarder:
     """Moves messages from the rooms of one topic to the topic when they are due: confirmed there, then settled."""
 
-    def __init__(self, broker: Broker, topic: Address, wanted: Wanted, publisher: Publisher) -> None:
+    def __init__(
+        self, broker: Broker, topic: Address, wanted: Wanted, publisher: Publisher, publishers: Publishers
+    ) -> None:
         self._topic = topic
         self._publisher = publisher
+        self._publishers = publishers
         self._settlements = Settlements()
         self._rooms = Rooms(topic.name, broker, partial(delay_room, topic), wanted, self._left, grace=GRACE)
         self._moving: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._broker = broker
-        self._wanted = wanted
         self._started = False
         self._problem: str | None = None
         """Why a message that is due could not be published, None after one that could."""
@@ -102,8 +105,7 @@ class Forwarder:
 
     async def _onward(self, room: Address, wire: Wire) -> UnimsgError | None:
         """It has left one room before it is due."""
-        try:
-            await self._broker.preparation.prepare(room, self._wanted, timeout=TIMEOUT)
-        except UnimsgError as error:
-            return error
-        return (await self._broker.adapter.send(room, [wire], timeout=TIMEOUT))[0]
+        error = await self._publishers.to(room).submit(wire, TIMEOUT)
+        if isinstance(error, Unroutable):
+            self._publishers.forget(room)
+        return error

@@ -82,7 +82,7 @@ class Attempt:
         body = self._decoded(delivery)
         store = self._handler.store
         if store is None or REPLAYED in delivery.wire.headers:
-            reply = await self._replied(delivery, body, number, last)
+            reply = await self._handle(delivery, body, self._argument(body), number, last)
             if reply is not None:
                 await self._answers.send(delivery.wire, reply)
             return
@@ -92,15 +92,10 @@ class Attempt:
                 if (reply := handling.reply) is not None:
                     await self._answers.send(delivery.wire, reply)
                 return
-            reply = await self._replied(delivery, body, number, last)
+            reply = await self._handle(delivery, body, self._argument(body), number, last)
             if reply is not None:
                 await self._answers.send(delivery.wire, reply)
             await handling.complete(reply)
-
-    async def _replied(self, delivery: Delivery, body: object, number: int, last: bool) -> Said | None:
-        """Handles it; returns what is to be replied."""
-        result = await self._handle(delivery, body, self._argument(body), number, last)
-        return self._answers.reply(delivery.wire, result)
 
     def _decoded(self, delivery: Delivery) -> object:
         """Raises Undecodable."""
@@ -122,11 +117,11 @@ class Attempt:
         number: int,
         last: bool,
         others: Sequence[tuple[Delivery, object]] = (),
-    ) -> object:
-        """With its context, if it or an `around` wants one; returns what the handler did. `others`: what is handled
-        together with it."""
+    ) -> Said | None:
+        """With its context, if it or an `around` wants one; sends what the handler sent, and returns what is to be
+        replied. `others`: what is handled together with it."""
         if not self._needs_context:
-            return await self._call(argument, None)
+            return self._answers.reply(delivery.wire, await self._call(argument, None))
         context = Context[Any](
             self._bus,
             self._route,
@@ -138,6 +133,7 @@ class Attempt:
             attempt=number,
             last_attempt=last,
             others=others,
+            propagate=self._handler.propagate,
         )
         result: object = None
 
@@ -149,9 +145,10 @@ class Attempt:
             await self._wrapped(context, call)()
         finally:
             context._ended = True
+        reply = self._answers.reply(delivery.wire, result)  # one that is not declared is a failure: nothing is sent
         if context._held:
             await context._send_held()
-        return result
+        return reply
 
     def is_too_late(self, delivery: Delivery) -> bool:
         """Whether nobody wants it handled any more."""

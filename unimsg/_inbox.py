@@ -12,6 +12,7 @@ from unimsg._message import shown
 from unimsg._return import new_inbox
 from unimsg._settlements import Settlements
 from unimsg.adapter import Address, Delivery, Kind, Receiver, Wanted, Wire
+from unimsg.errors import BusClosed
 
 log = logging.getLogger("unimsg")
 
@@ -46,6 +47,7 @@ class Inbox:
         self._broker = broker
         self._cause = f"{broker.adapter.attribute_prefix}causationid"
         self._opening: asyncio.Task[None] | None = None
+        self._closed = False
         self._asked: dict[str, Asked] = {}
         self._ended: OrderedDict[str, str] = OrderedDict()
         """Questions that wait no more, and what a reply to them is."""
@@ -61,18 +63,27 @@ class Inbox:
         """Returns when replies to what is sent from now on arrive. Concurrent callers share it; a failed one is tried
         again by the next.
 
-        Raises: as `Broker.connect` and `Adapter.receiver`.
+        Raises:
+            BusClosed: it was closed before.
+            ConnectError and others: as `Broker.connect` and `Adapter.receiver`.
         """
         if self.is_open:
             return
+        if self._closed:
+            raise self._bus_closed()
         if self._opening is None or (self._opening.done() and not self.is_open):
             self._opening = asyncio.create_task(self._open())
             # Whoever waited may have given up meanwhile: then nobody asks for its error.
             self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._opening)
+        await asyncio.wait([self._opening])  # a caller that gives up does not take it from the others
+        if self._opening.cancelled():
+            raise self._bus_closed()
+        self._opening.result()
 
     def expect(self, id: str, asked: Asked) -> None:
-        """Replies to the message `id` go to `asked` until `forget`."""
+        """Replies to the message `id` go to `asked` until `forget`. Raises BusClosed: none comes any more."""
+        if self._closed:
+            raise self._bus_closed()
         self._asked[id] = asked
 
     def forget(self, id: str, *, answered: bool) -> None:
@@ -83,6 +94,7 @@ class Inbox:
                 self._ended.popitem(last=False)
 
     async def aclose(self) -> None:
+        self._closed = True
         for asked in list(self._asked.values()):
             asked.close()
         if self._opening is not None:
@@ -97,6 +109,9 @@ class Inbox:
         await self._broker.connect()
         await self._intake.start()
         self.is_open = True
+
+    def _bus_closed(self) -> BusClosed:
+        return BusClosed(f"{self.label}: the bus was closed")
 
     def _admit(self, batch: Sequence[Delivery], receiver: Receiver) -> None:
         for delivery in batch:

@@ -1,10 +1,9 @@
 """Which delivery may be handled next: lanes and slots. Pure: no broker, no clock, no task."""
 
-import random
 from collections import deque
 from collections.abc import Callable, Hashable
 from enum import Enum, auto
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 
@@ -114,9 +113,9 @@ class Lanes(Generic[Item]):
         if lane.state is _State.PARKED and lane.head is head:
             self._ready_or_gone(lane)
 
-    def shuffle(self) -> None:
-        """Any of the lanes that could start may be the next one."""
-        random.shuffle(self._ready)
+    def sort(self, place: Callable[[Item], Any]) -> None:
+        """Those that could start do so in the order of their heads' places."""
+        self._ready = deque(sorted(self._ready, key=lambda lane: place(lane.head)))
 
     def any(self, wanted: Callable[[Item], bool]) -> bool:
         """Whether there is such an item, running or not."""
@@ -131,8 +130,11 @@ class Lanes(Generic[Item]):
             for index, item in enumerate(lane.items):
                 (shed if index >= lane.running and unwanted(item) else kept).append(item)
             lane.items = kept
-            if lane.state is _State.PARKED and not (kept and kept[0] is head):  # what waited for its next try is gone
-                lane.state, lane.tries, lane.first_failed = _State.READY, 0, None
+            if kept and kept[0] is head:
+                continue
+            lane.tries, lane.first_failed = 0, None
+            if lane.state is _State.PARKED:  # what waited for its next try is gone
+                lane.state = _State.READY
                 self._ready.append(lane)
         self._ready = deque(lane for lane in self._ready if lane.items)
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.items}

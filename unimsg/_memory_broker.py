@@ -175,6 +175,15 @@ class MemoryBroker:
         lines = [*self.topics.pop(channel, {}).values()]
         if channel in self.queues:
             lines.append(self.queues.pop(channel))
-        for line in lines:
-            for receiver in line.receivers:
-                receiver.lose_channel()
+        _end(lines)
+
+    def unsubscribe(self, topic: str, subscription: str) -> None:
+        """The subscription is deleted, with what it holds."""
+        line = self.topics.get(topic, {}).pop(subscription, None)
+        _end([] if line is None else [line])
+
+
+def _end(lines: Sequence[Line]) -> None:
+    for line in lines:
+        for receiver in line.receivers:
+            receiver.lose_channel()

@@ -34,7 +34,7 @@ class MemoryReceiver(Receiver):
 
     @property
     def has_room(self) -> bool:
-        return not self._stopped and len(self._open) < self._prefetch
+        return not (self._stopped or self._epoch.draining) and len(self._open) < self._prefetch
 
     def give(self, entry: Entry) -> None:
         """From the line."""
@@ -60,8 +60,10 @@ class MemoryReceiver(Receiver):
             raise SettlementLost(f"memory: {lost} messages of {self._line.address.name} come again")
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        self._give_back(self._mailbox.settle(deliveries))
-        self._line.pump()
+        released = self._mailbox.settle(deliveries)
+        if not self._line.address.ordered:  # else they go back with the rest of their epoch, in their order
+            self._give_back(released)
+            self._line.pump()
 
     async def stop(self) -> None:
         if not self._stopped:

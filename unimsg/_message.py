@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from hashlib import blake2b
 from random import Random
 from typing import Generic, Literal, TypeVar, get_args
 
@@ -124,8 +123,14 @@ def after(seconds: float) -> str:
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): ordered by time, so that stores and people can sort by it. Unique, and no secret."""
+    return now_and_id()[1]
+
+
+def now_and_id() -> tuple[str, str]:
+    """The present time as `now` has it, and a `new_id`."""
+    moment, begin = _at(time.time_ns() // 1_000_000)
     chance = f"{_random.getrandbits(72):018x}"  # all but the version and the variant, whose other two bits are 0
-    return f"{_at(time.time_ns() // 1_000_000)[1]}{chance[:3]}-8{chance[3:6]}-{chance[6:]}"
+    return moment, f"{begin}{chance[:3]}-8{chance[3:6]}-{chance[6:]}"
 
 
 def secret_id() -> str:
@@ -136,6 +141,8 @@ def secret_id() -> str:
 
 def derived_id(message_id: str, handler: str, number: int) -> str:
     """The id of the `number`th message that `handler` sends for a message: the same each time it is handled."""
+    from hashlib import blake2b  # not above: it loads OpenSSL, and who only sends needs none of it
+
     made_of = f"{message_id}\0{handler}\0{number}".encode(errors="surrogatepass")
     digest = blake2b(made_of, digest_size=16).digest()
     value = int.from_bytes(digest) & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62  # UUIDv8: made our own way

@@ -53,7 +53,7 @@ class Pace:
         self._go_on = go_on
         self._alone = False
         self._suspicious = False
-        """Whether there was a suspicious one in what came last."""
+        """Whether there was a suspicious one in what came last, or since the change under way began."""
         self._changing: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -69,10 +69,13 @@ class Pace:
 
     def saw(self, batch: Sequence[Delivery]) -> None:
         """What the intake took in."""
-        self._suspicious = any(is_suspicious(delivery) for delivery in batch)
-        if self._changing is not None:
-            self.paused = self.paused or self._suspicious  # what is to be done about it shows when that has changed
-        elif self._suspicious is not self._alone:
+        suspicious = any(is_suspicious(delivery) for delivery in batch)
+        if self._changing is not None:  # what is to be done about it shows when that has changed
+            self._suspicious = self._suspicious or suspicious
+            self.paused = self.paused or suspicious
+            return
+        self._suspicious = suspicious
+        if self._suspicious is not self._alone:
             self._change()
 
     def _change(self) -> None:

@@ -150,8 +150,8 @@ class Publisher:
         if not waiting:
             return []
         batch = [waiting.popleft()]
-        deadline = batch[0][1]
-        while waiting and len(batch) < MAX_BATCH and abs(waiting[0][1] - deadline) < 0.05:
+        earliest, latest = batch[0][1] - 0.05, batch[0][1] + 0.05
+        while waiting and len(batch) < MAX_BATCH and earliest < waiting[0][1] < latest:
             batch.append(waiting.popleft())
         return batch
 

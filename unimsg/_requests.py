@@ -9,7 +9,15 @@ from unimsg._inbox import Inbox
 from unimsg._message import CONTENT_TYPE
 from unimsg._routes import Route
 from unimsg.adapter import Wire
-from unimsg.errors import BusClosed, PublishUnconfirmed, RemoteError, RequestTimeout, UnimsgError
+from unimsg.errors import (
+    BusClosed,
+    ConnectError,
+    PublishRejected,
+    PublishUnconfirmed,
+    RemoteError,
+    RequestTimeout,
+    UnimsgError,
+)
 
 MARGIN = 0.1
 """Seconds, or this part of a shorter timeout, before the deadline by which the question must have left: what cannot be
@@ -36,17 +44,25 @@ class Requests:
             inbox = self._inboxes[route.broker] = Inbox(route.broker)
         return inbox
 
-    async def open(self, inbox: Inbox, route: Route, deadline: float) -> None:
-        """Raises RequestTimeout, and as `Inbox.open`."""
-        if not inbox.is_open:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await inbox.open()
-            except TimeoutError as error:
-                raise RequestTimeout(
-                    f"{route.channel.name}: not sent: the inbox for replies on broker {route.broker.name} was not open "
-                    "in time"
-                ) from error
+    async def open(self, inbox: Inbox, route: Route, question: Wire, deadline: float) -> None:
+        """Before the question leaves: else its reply might come before there is an inbox.
+
+        Raises:
+            PublishRejected: the broker could not be reached by the deadline; the question was not sent.
+            BusClosed, PermissionDenied, …: as `Inbox.open`.
+        """
+        if inbox.is_open:
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await inbox.open()
+        except (ConnectError, TimeoutError) as error:
+            why = str(error) or "its broker did not answer in time"
+            raise PublishRejected(
+                f"{route.channel.name}: not sent: the {inbox.label} could not be opened: {why}",
+                channel=route.channel.name,
+                message_id=question.id,
+            ) from error
 
     async def request(self, route: Route, make: Make, timeout: float) -> Any:
         """See `Bus.request`."""
@@ -54,7 +70,7 @@ class Requests:
         deadline = loop.time() + timeout
         inbox = self.inbox(route)
         wire = make(inbox.name, timeout)
-        await self.open(inbox, route, deadline)
+        await self.open(inbox, route, wire, deadline - min(MARGIN, MARGIN * timeout))
         left = deadline - loop.time()
         question = _Question(loop)
         inbox.expect(wire.id, question)

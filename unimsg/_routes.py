@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from unimsg._brokers import OWN_KINDS, Broker, Brokers
 from unimsg._delays import Delays
-from unimsg._message import CONTENT_TYPE, after, check_headers, check_id, check_key, new_id, now
+from unimsg._message import CONTENT_TYPE, after, check_headers, check_id, check_key, now, now_and_id
 from unimsg._publisher import Publisher
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Address, Kind, Wanted, Wire
@@ -80,12 +80,15 @@ class Route:
                 "options, or send a reference to the data"
             )
         key = self._key(body, key)
-        if id is not None:
+        if id is None:
+            moment, id = now_and_id()
+        else:
             check_id(id)
+            moment = now()
         attributes = self._attributes.get((source, type_, content_type))
         if attributes is None:
             attributes = self._constant_attributes(source, type_, content_type)
-        travelling = {**attributes, self._time: now()}
+        travelling = {**attributes, self._time: moment}
         if extensions:
             travelling.update({f"{self.prefix}{name}": value for name, value in extensions.items()})
         if ttl is not None or (ttl := channel.ttl) is not None:
@@ -93,10 +96,10 @@ class Route:
         if headers:
             check_headers(channel.name, headers)
             travelling.update(headers)
-        return Wire(id or new_id(), data, travelling, key)
+        return Wire(id, data, travelling, key)
 
-    async def made(self, timeout: float) -> None:
-        """Makes the channel, unless that was done.
+    async def made(self, message_id: str, timeout: float) -> None:
+        """Makes the channel, unless that was done; `message_id`: of what is sent because of that.
 
         Raises:
             PublishRejected: not within `timeout` seconds.
@@ -108,7 +111,7 @@ class Route:
         except (ConnectError, TimeoutError) as error:
             why = str(error) or f"its broker did not answer within {timeout:g} s"
             raise PublishRejected(
-                f"{self.channel.name}: not made: {why}", channel=self.channel.name, message_id=""
+                f"{self.channel.name}: not made: {why}", channel=self.channel.name, message_id=message_id
             ) from error
 
     async def _make(self) -> None:
@@ -165,6 +168,11 @@ class Routes:
         """
         route = self._routes.get(channel)
         return route if route is not None else self._make(channel)
+
+    def locate(self, name: str) -> tuple[Broker, str]:
+        """The broker that carries the channel of this name, and its name there."""
+        settings = self._settings.channel(name)
+        return self._brokers.get(settings.broker or "default"), settings.name or self._settings.prefix + name
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes.values())

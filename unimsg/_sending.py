@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any, Protocol, TypeVar, overload
 
 from unimsg._routes import Route
@@ -138,7 +139,9 @@ class OneWay(ABC):
         _check_times(timeout, delay, channel.ttl if ttl is None else ttl)
         route, wire = self._message(channel, body, key, id, headers, ttl)
         if reply_to is not None:
+            began = monotonic()
             wire = await self._answered_to(reply_to, route, wire, timeout)
+            timeout -= monotonic() - began
         if delay:
             await self._post_later(route, wire, timeout, delay)
         else:
@@ -180,7 +183,7 @@ class OneWay(ABC):
                 f"{name} is on broker {route.broker.name}, and the reply queue {reply_to.name} on {back.broker.name}: "
                 "replies go over one broker; set broker= of both in their channels' settings"
             )
-        await back.made(timeout)
+        await back.made(wire.id, timeout)
         headers = {**wire.headers, f"{route.prefix}replyto": f"{reply_to._namespace}{reply_to.name}"}
         return Wire(wire.id, wire.body, headers, wire.key)
 

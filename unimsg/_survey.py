@@ -1,6 +1,7 @@
 """Asking all subscriptions of a topic, and taking their replies as they come."""
 
 import asyncio
+import logging
 from collections import deque
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -14,6 +15,8 @@ from unimsg._routes import Route
 from unimsg.adapter import Wire
 from unimsg.errors import BusClosed, DecodeError, RemoteError
 
+log = logging.getLogger("unimsg")
+
 Reply = TypeVar("Reply", covariant=True, default=Any)
 
 MAX_REPLIES = 10_000
@@ -22,7 +25,7 @@ MAX_REPLIES = 10_000
 
 class Survey(Generic[Reply]):
     """Made by `Bus.survey`: iterate over it to get the replies as they come, until its deadline or count. Leaving its
-    block stops it."""
+    block stops it. What came in time may be read later."""
 
     def __init__(self, requests: Requests, route: Route, make: Make, timeout: float, at_most: int | None) -> None:
         self.failures: list[RemoteError] = []
@@ -32,9 +35,9 @@ class Survey(Generic[Reply]):
         self._make = make
         self._timeout = timeout
         self._left = at_most
-        self._deadline = 0.0
         self._id = ""
         self._inbox: Inbox | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._seen: set[str] = set()
         self._waiting: deque[Message[Any]] = deque()
         self._arrived = asyncio.Event()
@@ -42,56 +45,62 @@ class Survey(Generic[Reply]):
 
     async def __aenter__(self) -> Self:
         """Asks; see `Bus.survey` for what it raises."""
-        self._deadline = asyncio.get_running_loop().time() + self._timeout
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
         inbox = self._requests.inbox(self._route)
         wire = self._make(inbox.name, self._timeout)
-        await self._requests.open(inbox, self._route, self._deadline)
-        left = self._deadline - asyncio.get_running_loop().time()
-        self._inbox, self._id = inbox, wire.id
+        await self._requests.open(inbox, self._route, wire, deadline)
         inbox.expect(wire.id, self)
+        self._inbox, self._id = inbox, wire.id
         try:
-            outcome = await self._route.publisher.send(wire, left)
+            outcome = await self._route.publisher.send(wire, deadline - loop.time())
             if outcome is not None:
                 raise outcome
         except BaseException:
-            inbox.forget(wire.id, answered=False)
+            self._stop()
             raise
+        if self._inbox is not None:
+            self._timer = loop.call_at(deadline, self._stop)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._inbox is not None:
-            self._inbox.forget(self._id, answered=False)
+        self._stop()
         self._waiting.clear()
-        self._left = 0
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Message[Reply]:
         """Raises BusClosed: the bus was closed meanwhile."""
-        if self._left == 0:
-            raise StopAsyncIteration
         while not self._waiting:
             if self._closed:
                 raise BusClosed(f"{self._route.channel.name}: the bus was closed before the survey's end")
+            if self._inbox is None:
+                raise StopAsyncIteration
             self._arrived.clear()
-            try:
-                async with asyncio.timeout_at(self._deadline):
-                    await self._arrived.wait()
-            except TimeoutError:
-                raise StopAsyncIteration from None
-        if self._left is not None:
-            self._left -= 1
+            await self._arrived.wait()
         return self._waiting.popleft()
+
+    def _stop(self) -> None:
+        """Takes nothing more in; what came may still be read."""
+        if self._inbox is not None:
+            self._inbox.forget(self._id, answered=False)
+            self._inbox = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._arrived.set()
 
     # -- as what the inbox knows of it
 
     def take(self, reply: Wire) -> bool:
-        if reply.id in self._seen or len(self._seen) >= MAX_REPLIES:
+        if reply.id in self._seen:
             return False
         self._seen.add(reply.id)
+        if len(self._seen) >= MAX_REPLIES:
+            log.warning("%s: a survey got %d replies, and takes no more", self._route.channel.name, MAX_REPLIES)
+            self._stop()
         try:
             body = read_reply(self._route, reply)
         except DecodeError as error:
@@ -103,6 +112,10 @@ class Survey(Generic[Reply]):
         type_ = f"{route.channel.name}.reply"
         self._waiting.append(read_message(reply, body, route.prefix, type=type_, kind="document", raw=None))
         self._arrived.set()
+        if self._left is not None:
+            self._left -= 1
+            if not self._left:
+                self._stop()
         return True
 
     def close(self) -> None:

@@ -5,12 +5,13 @@ where a method says otherwise. An adapter owns names, topology, connecting and r
 wire, publish outcomes, leases, settlement and the mapping of its client's errors. It owns no policy: retry,
 order inside a process, concurrency, deadlines of handlers, duplicates and codecs are the core's. Handlers run
 in the core's own tasks, never on a client's callback, and the core settles each delivery that it was handed
-exactly once. `unimsg.memory` is the executable specification of this file.
+exactly once. `unimsg.memory` is the executable specification of this file. What operators need, `Operations`, stands in
+`unimsg.operations`, and is imported from here.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from unimsg.errors import PublishError, UnimsgError
 
 if TYPE_CHECKING:
+    from unimsg.operations import About, Difference, Missing, Operations, Right
     from unimsg.options import BrokerOptions, ChannelOptions
 
 __all__ = [
+    "About",
     "Adapter",
     "AdapterHealth",
     "Address",
@@ -32,10 +35,12 @@ __all__ = [
     "Difference",
     "Epoch",
     "Kind",
+    "Missing",
     "Operations",
     "Receiver",
     "ReceiverClosed",
     "ReceiverHealth",
+    "Right",
     "SettlementLost",
     "Wanted",
     "Wire",
@@ -73,7 +78,7 @@ class Address:
         return f"{self.channel}..{self.subscription}" if self.subscription else self.channel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Wire:
     """A message as it travels.
 
@@ -89,15 +94,27 @@ class Wire:
 
     id: str
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    key: str | None = None
+    headers: Mapping[str, str]
+    key: str | None
+
+    def __init__(self, id: str, body: bytes, headers: Mapping[str, str] | None = None, key: str | None = None) -> None:
+        _set_id(self, id)
+        _set_body(self, body)
+        _set_headers(self, {} if headers is None else headers)
+        _set_key(self, key)
+
+
+# What dataclasses generate looks each field up by name, which takes as long as all else about the making of a message.
+_set_id, _set_body, _set_headers, _set_key = (vars(Wire)[name].__set__ for name in ("id", "body", "headers", "key"))
 
 
 class Epoch:
     """The connection, assignment or stream that gave a delivery; it goes from live to draining to over.
 
     Draining: nothing of it is started any more, what runs is finished, settlements count. Over: settlements raise
-    `SettlementLost` and the broker delivers again. A lost connection goes from live to over at once.
+    `SettlementLost` and the broker delivers again. A lost connection goes from live to over at once. Whoever drains it
+    ends it, when all that was handed out is settled, or the grace period is over by far. Of an ordered address nothing
+    goes back before that, released or never handed out: an older message of its key may still run.
     """
 
     __slots__ = ("_callbacks", "draining", "over")
@@ -144,10 +161,16 @@ class Delivery:
     given_up: bool = False
     """Its receivers died too often, as an adapter knows whose broker moves nothing away by itself: the core makes it a
     dead letter instead of handling it."""
+    last_chance: bool = False
+    """The broker gives it up if it comes back once more, and with it all that came as often: of an ordered address also
+    what only waited behind it. So the core makes the first such one of each key a dead letter instead of handling it,
+    and goes on with the next. Only where `Capabilities.counts_redeliveries`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
+    """What a broker can do, where brokers differ."""
+
     max_delay: float = 0.0
     """Seconds that `send(delay=)` can do; 0: not at all, and the core holds delayed messages itself."""
     max_history: timedelta | None = None
@@ -170,24 +193,19 @@ class Wanted:
     start: datetime | None = None
     """Where a subscription that does not exist yet begins; None: with what is sent after `ensure` returned."""
     history: timedelta | None = None
-    """How far back the topic must be replayable."""
+    """How far back the topic must be replayable; never beyond `Capabilities.max_history`, and None where that is: the
+    core refuses the rest."""
     delays: tuple[float, ...] = ()
     """Seconds that `send(delay=)` to this address will be called with; none beyond `Capabilities.max_delay`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One way in which the broker differs from what is wanted."""
-
-    what: str
-    """The broker's resource, in its words: "queue orders.place", "topic web.clicks partitions"."""
-    wanted: str
-    found: str | None
-    """None: it does not exist."""
+    temporary: bool = False
+    """Of a subscription to a topic that exists: for one receiver, without dead letters. `Operations.delete` removes it;
+    where its process dies before that, the broker does by itself within a time that the broker's page tells."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiverHealth:
+    """How one receiver does."""
+
     address: Address
     consuming: bool
     """Whether the broker would deliver to it now, as far as this process knows."""
@@ -202,6 +220,8 @@ class ReceiverHealth:
 
 @dataclass(frozen=True, slots=True)
 class AdapterHealth:
+    """How the way to the broker does, as far as this process knows."""
+
     connected: bool
     problems: Sequence[str] = ()
     """Each in words for an operator, without secrets: "RabbitMQ blocks publishing: memory alarm"."""
@@ -247,7 +267,8 @@ class Receiver(ABC):
     @abstractmethod
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Gives them back: delivered again soon, here or elsewhere. Counts as nothing. Never raises for an epoch that
-        is over. On an ordered address the core calls it for draining and over epochs only."""
+        is over. On an ordered address the core calls it for draining and over epochs only, and for a key's messages in
+        any order: they go back when their epoch is over, with all else of it, each key's in the order sent."""
 
     @abstractmethod
     async def stop(self) -> None:
@@ -258,48 +279,6 @@ class Receiver(ABC):
     async def aclose(self) -> None:
         """Ends it. The broker has every ack given before; everything unsettled goes back, keys in order. Bounded in
         time, idempotent, never raises for a dead broker."""
-
-
-class Operations(ABC):
-    """What operators need. It never consumes a message and counts as no delivery."""
-
-    @abstractmethod
-    async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        """Compares the broker with what is wanted. Empty: `ensure` would change nothing and refuse nothing.
-
-        Raises: as `Adapter.ensure`, but for TopologyError.
-        """
-
-    @abstractmethod
-    async def backlog(self, address: Address, *, timeout: float) -> int | None:
-        """How many messages wait in this queue or subscription, not counting those handed out where the broker tells
-        them apart; None where the broker does not tell at all.
-
-        Raises:
-            ChannelMissing: it does not exist.
-            ConnectError, PermissionDenied: as everywhere.
-        """
-
-    @abstractmethod
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-        """What waits in this queue or subscription, `limit` at most, the oldest first as far as the broker has an
-        order. It consumes nothing, and counts as no delivery that matters. What a receiver holds may be left out.
-
-        Raises:
-            ChannelMissing: it does not exist.
-            ConnectError, PermissionDenied: as everywhere.
-        """
-
-    def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
-        """What was sent to a topic from `since` until now, in batches; of one key in the order sent. It disturbs no
-        subscription, and leaves nothing behind when it was read to its end or closed. Not called where
-        `Capabilities.max_history` is None. `timeout`: seconds for each batch.
-
-        Raises:
-            ChannelMissing: it does not exist, or keeps no history.
-            ConnectError, PermissionDenied: as everywhere.
-        """
-        raise ChannelMissing(f"{topic.name} keeps no history")
 
 
 class Adapter(ABC):
@@ -382,7 +361,7 @@ class Adapter(ABC):
         """What this process knows. No I/O."""
 
     @abstractmethod
-    def operations(self) -> Operations: ...
+    def operations(self) -> "Operations": ...
 
     @abstractmethod
     async def aclose(self, *, timeout: float) -> None:
@@ -390,8 +369,13 @@ class Adapter(ABC):
         raises for a dead broker."""
 
 
-def __getattr__(name: str) -> Any:  # a class of the module below
-    """The options' models are imported when they are asked for: pydantic takes longer to import than all of unimsg."""
+def __getattr__(name: str) -> Any:  # a class of the modules below
+    """The part for operators stands in a file of its own. The options' models are imported when they are asked for:
+    pydantic takes longer to import than all of unimsg."""
+    if name in ("About", "Difference", "Missing", "Operations", "Right"):
+        from unimsg import operations
+
+        return getattr(operations, name)
     if name in ("BrokerOptions", "ChannelOptions"):
         from unimsg import options
 

@@ -3,12 +3,10 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from unimsg._graveyard import Graveyard
 from unimsg._message import secret_id
 from unimsg._pipeline import Pipeline
-from unimsg._replay import replay
 from unimsg._requests import Make, Requests
 from unimsg._routes import Route, Routes
 from unimsg._sending import OneWay, Sender, check_timeout, confirmed, confirmed_later
@@ -18,6 +16,9 @@ from unimsg.channel import Channel, Queue, Topic
 from unimsg.dead_letters import DeadLetter
 from unimsg.errors import BusClosed, ConfigurationError
 from unimsg.health import Health
+
+if TYPE_CHECKING:
+    from unimsg._graveyard import Graveyard
 
 __all__ = ["Bus"]
 
@@ -58,13 +59,13 @@ class Bus(OneWay):
 
         Raises:
             RemoteError: the other side failed; a `Reject` of its handler says why, other errors are "internal".
-            RequestTimeout: no reply in time. It may have been handled, or be handled yet.
+            RequestTimeout: no reply in time. It may have been handled.
             DecodeError: the reply is none of those that the channel declares.
-            PublishRejected: certainly not sent, and nobody handles it.
+            PublishRejected: certainly not sent, the broker not reached in time included; nobody handles it.
             EncodeError: body, key or headers invalid; nothing was sent.
             BusClosed: the bus was closed, now or while it waited.
-            ConfigurationError, ConnectError, PermissionDenied: the channel declares no `replies=`; its broker or the
-                channel itself is not as it must be.
+            ConfigurationError, PermissionDenied: the channel declares no `replies=`; its broker or the channel itself
+                is not as it must be.
         """
         return await self._request(channel, body, timeout, key, headers, {})  # type: ignore[no-any-return]  # decoded as a Reply
 
@@ -88,9 +89,11 @@ class Bus(OneWay):
         handler that returns None does not reply.
 
         Raises, when the block is entered:
-            PublishError: not published, or not known to be.
-            RequestTimeout: not published in time.
-            EncodeError, BusClosed, ConfigurationError, ConnectError, PermissionDenied: as `request`.
+            PublishError: not published in time, or not known to be.
+            EncodeError, BusClosed, ConfigurationError, PermissionDenied: as `request`.
+
+        Raises, from its iteration:
+            BusClosed: the bus was closed meanwhile.
         """
         if not isinstance(channel, Topic):
             raise TypeError(f"survey() takes a Topic, not {channel!r}: request() of a Queue")
@@ -115,14 +118,15 @@ class Bus(OneWay):
         self, channel: Channel[Any, Any], subscription: str | None = None
     ) -> AsyncIterator[DeadLetter]:
         """The dead letters of a queue, or of a topic's `subscription`, the oldest first as far as the broker has an
-        order, 10,000 at most. It removes none.
+        order. It removes none. At most 10,000, and 32 MiB of their bodies, are read into memory and shown: where there
+        are more, a warning is logged.
 
         Raises:
             ConfigurationError: a topic without subscription, or the reverse.
             TopologyError: nobody ever handled it: it has no dead-letter queue.
             ConnectError, PermissionDenied: as everywhere.
         """
-        for letter in await Graveyard(self._route(channel), subscription).letters():
+        for letter in await self._graveyard(channel, subscription).letters():
             yield letter
 
     async def redrive(
@@ -137,14 +141,35 @@ class Bus(OneWay):
         """Puts dead letters back to where they came from, as if they were sent anew: with the same id, key and headers,
         attempts from 1. Returns how many.
 
-        `where`: only those. `limit`: so many at most; a call looks at 10,000. `rate`: so many a second at most. Each
-        is confirmed where it came from before it is removed: interrupted, none is lost, and some may be in both.
+        `where`: only those; it is asked at least once for each letter that is there. `limit`: so many at most. `rate`:
+        so many a second at most. Each is confirmed where it came from before it is removed: interrupted, none is lost,
+        and some may be in both. All are looked at, however many they are, with some 20 MiB of them in memory. To get
+        past more than 1,000, or 8 MiB, that are not wanted it moves those to the end of the dead letters, in the same
+        way: interrupted, some may be there twice.
 
         Raises:
             PublishError: a message was not confirmed; it is still a dead letter.
             ConfigurationError, TopologyError, ConnectError, PermissionDenied: as `dead_letters`.
         """
-        return await Graveyard(self._route(channel), subscription).redrive(where, limit, rate)
+        return await self._graveyard(channel, subscription).redrive(where, limit, rate)
+
+    async def drop_dead_letters(
+        self,
+        channel: Channel[Any, Any],
+        subscription: str | None = None,
+        *,
+        where: Callable[[DeadLetter], bool] = lambda _: True,
+        limit: int | None = None,
+    ) -> int:
+        """Removes dead letters for good. Returns how many.
+
+        `where`: only those. `limit`: so many at most. It looks at all of them; what is sent to the dead-letter queue
+        meanwhile stays.
+
+        Raises:
+            ConfigurationError, TopologyError, ConnectError, PermissionDenied: as `dead_letters`.
+        """
+        return await self._graveyard(channel, subscription).drop(where, limit)
 
     async def replay(self, topic: Topic[Any, Any], subscription: str, *, since: datetime) -> int:
         """Has one subscription handle again what was published since then; returns how many messages. They come beside
@@ -156,11 +181,18 @@ class Bus(OneWay):
             PublishError: a message was not confirmed: some have come, some have not.
             ConnectError, PermissionDenied: as everywhere.
         """
+        from unimsg._replay import replay  # not above: operators need it, few programs do
+
         return await replay(self._route(topic), subscription, since)
 
     async def health(self) -> Health:
         """How connections, receivers and handlers do. Fast: it asks no broker."""
         return self._examine()
+
+    def _graveyard(self, channel: Channel[Any, Any], subscription: str | None) -> "Graveyard":
+        from unimsg._graveyard import Graveyard  # as `replay` above
+
+        return Graveyard(self._route(channel), subscription)
 
     def _route(self, channel: Channel[Any, Any]) -> Route:
         if self._closed():

@@ -179,7 +179,7 @@ class Settings(BaseModel):
             ConfigurationError: the file is missing or malformed, a key or value is wrong, or it holds a password for
                 a host that is not this machine.
         """
-        file = _find_file(path)
+        file = find_file(path)
         values = _with_url_moved(_read_file(file)) if file is not None else {}
         environment = _with_url_moved(_read_environment())
         values = _without_weaker_passwords(values, environment)
@@ -243,7 +243,8 @@ def _channel_settings(key: str, value: Mapping[str, Any]) -> ChannelSettings:
         raise ConfigurationError(explain(ChannelSettings, f"UNIMSG_CHANNELS: {key}", error)) from None
 
 
-def _find_file(path: str | Path | None) -> Path | None:
+def find_file(path: str | Path | None = None) -> Path | None:
+    """The file that `Settings.load` reads, if any."""
     if path is not None:
         return Path(path)
     if named := os.environ.get(FILE_VARIABLE):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import TypeVar
 
 from unimsg._message import Message, derived_id, following, read_message
+from unimsg._propagation import propagated
 from unimsg._routes import Route
 from unimsg._sending import OneWay
 from unimsg.adapter import Delivery, Wire
@@ -25,7 +26,8 @@ Reply = TypeVar("Reply")
 class Context(OneWay, Generic[State]):
     """Given to handlers that take it. What is sent through it is held until the handler ended well, then sent and
     confirmed, then the message is acknowledged; a handler that fails sends nothing. The ids of what is held derive from
-    the message's id, the handler and the number of the call: a repeat has the same ids. `bus` sends at once instead."""
+    the message's id, the handler and the number of the call: a repeat has the same ids. It carries the headers that the
+    service propagates. `bus` sends at once instead, and without those."""
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Context(OneWay, Generic[State]):
         attempt: int,
         last_attempt: bool,
         others: Sequence[tuple[Delivery, object]] = (),
+        propagate: Sequence[str] = (),
     ) -> None:
         self.bus = bus
         self.subscription = subscription
@@ -55,6 +58,7 @@ class Context(OneWay, Generic[State]):
         self._delivery = delivery
         self._body = body
         self._others = others
+        self._propagate = propagate
         self._message_read: Message[object] | None = None
         self._held: list[tuple[Route, Wire, float, float]] = []
         self._sent = 0
@@ -97,7 +101,13 @@ class Context(OneWay, Generic[State]):
         """Sends at once, not when the handler has ended, and waits for the reply; else as `Bus.request`."""
         message = self.message
         extensions = following(message.conversation_id, message.id)
-        return await self.bus._request(channel, body, timeout, key, headers, extensions)  # type: ignore[no-any-return]  # decoded as a Reply
+        return await self.bus._request(channel, body, timeout, key, self._onward(headers), extensions)  # type: ignore[no-any-return]  # decoded as a Reply
+
+    def _onward(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """These, and what the service propagates of the headers of what is handled."""
+        if not self._propagate or not isinstance(headers, Mapping):  # which is refused where the message is made
+            return headers
+        return {**propagated(self._propagate, self._delivery.wire, *(each.wire for each, _ in self._others)), **headers}
 
     def _route(self, channel: Channel[Any, Any]) -> Route:
         return self.bus._route(channel)
@@ -121,7 +131,7 @@ class Context(OneWay, Generic[State]):
             source=self.bus._source,
             key=key,
             id=derived_id(message.id, self._handler, self._sent) if id is None else id,
-            headers=headers,
+            headers=self._onward(headers),
             extensions=following(message.conversation_id, message.id),
             ttl=ttl,
         )

@@ -2,13 +2,32 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from unimsg.adapter import Delivery, ReceiverClosed
+from unimsg.adapter import Delivery, ReceiverClosed, Wire
 
 MAX_BYTES = 32 * 1024 * 1024
 """Bytes of bodies handed out at most: twice the largest that is decoded, so that one that waits for its next try does
 not keep all others out."""
+
+
+PAGE = 1000
+PAGE_BYTES = 16 * 1024 * 1024
+"""Messages, and bytes of their bodies, that a page of `Operations.browse` has at most."""
+
+
+def pages(wires: Iterable[Wire]) -> Iterator[list[Wire]]:
+    """Cut so that each is within its bounds, but for a body that is larger by itself."""
+    page: list[Wire] = []
+    size = 0
+    for wire in wires:
+        if page and (len(page) == PAGE or size + len(wire.body) > PAGE_BYTES):
+            yield page
+            page, size = [], 0
+        page.append(wire)
+        size += len(wire.body)
+    if page:
+        yield page
 
 
 class Mailbox:

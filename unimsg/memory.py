@@ -6,7 +6,8 @@ it lives on. All adapters of one loop share one broker.
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,6 +16,7 @@ from pydantic import Field
 from unimsg._memory_broker import History, Line, MemoryBroker
 from unimsg._memory_receiver import MemoryReceiver
 from unimsg.adapter import (
+    About,
     Adapter,
     AdapterHealth,
     Address,
@@ -24,12 +26,13 @@ from unimsg.adapter import (
     ChannelOptions,
     Difference,
     Kind,
+    Missing,
     Operations,
+    Right,
     Wanted,
     Wire,
 )
 from unimsg.errors import (
-    CapabilityError,
     ConfigurationError,
     MessageTooLarge,
     PublishError,
@@ -37,6 +40,7 @@ from unimsg.errors import (
     TopologyError,
     Unroutable,
 )
+from unimsg.mailbox import pages
 
 __all__ = ["MemoryAdapter", "MemoryBroker", "MemoryOperations", "MemoryOptions", "MemoryReceiver"]
 
@@ -83,7 +87,8 @@ class MemoryAdapter(Adapter):
         if address.kind is Kind.INBOX:
             return
         _refuse_two_kinds(broker, address)
-        self._refuse_history(address, wanted)
+        if wanted.temporary and address.channel not in broker.topics:
+            raise ChannelMissing(f"memory: topic {address.channel} does not exist")
         if address.kind is Kind.TOPIC and wanted.history is not None:
             history = broker.histories.setdefault(address.channel, History())
             history.length = max(history.length, wanted.history)
@@ -113,7 +118,11 @@ class MemoryAdapter(Adapter):
             lines = broker.lines(address)
         except KeyError:
             return [
-                Unroutable(f"memory: {address.name} does not exist", channel=address.name, message_id=wire.id)
+                Unroutable(
+                    f'memory: {address.name} does not exist: create it, or set topology = "create"',
+                    channel=address.name,
+                    message_id=wire.id,
+                )
                 for wire in messages
             ]
         outcomes = [self._store(address, lines, wire, delay) for wire in messages]
@@ -154,7 +163,8 @@ class MemoryAdapter(Adapter):
                 message_id=wire.id,
             )
         if any(line.full for line in lines):
-            return Refused(f"memory: {address.name} is full", channel=address.name, message_id=wire.id)
+            text = f"memory: {address.name} is full: make room, or raise its max_length"
+            return Refused(text, channel=address.name, message_id=wire.id)
         if address.kind is Kind.TOPIC and address.subscription is None:
             self._keep(address, wire, delay)
         for line in lines:
@@ -170,11 +180,6 @@ class MemoryAdapter(Adapter):
             asyncio.get_running_loop().call_later(delay, history.put, wire)
         elif history is not None:
             history.put(wire)
-
-    def _refuse_history(self, address: Address, wanted: Wanted) -> None:
-        most = self.capabilities.max_history
-        if wanted.history is not None and (most is None or wanted.history > most):
-            raise CapabilityError(f"memory: {address.name}: a history of {wanted.history}, at most {most} is kept")
 
 
 class MemoryOperations(Operations):
@@ -197,18 +202,47 @@ class MemoryOperations(Operations):
         except KeyError:
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         try:
             line = MemoryBroker.current().lines(address)[0]
         except KeyError:
             raise ChannelMissing(f"memory: {address.name} does not exist") from None
-        return line.waiting_wires()[:limit]
+        for page in pages(line.waiting_wires()[:limit]):
+            yield page
 
     async def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         broker = MemoryBroker.current()
         if topic.channel not in broker.histories:
             raise ChannelMissing(f"memory: {topic.name} keeps no history")
         yield broker.histories[topic.channel].since(since)
+
+    async def find(self, address: Address, *, timeout: float) -> Address:
+        broker = MemoryBroker.current()
+        _refuse_two_kinds(broker, address)
+        if address.kind is Kind.TOPIC and address.subscription is None and address.channel in broker.topics:
+            # Whoever subscribes has the topic's own count: any of them tells it.
+            lines = list(broker.topics[address.channel].values())
+            return replace(address, partitions=lines[0].address.partitions if lines else 0)
+        try:
+            return broker.lines(address)[0].address
+        except KeyError:
+            raise ChannelMissing(f"memory: {address.name} does not exist") from None
+
+    async def delete(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        if address.kind is Kind.TOPIC and address.subscription is None:
+            raise ValueError(f"memory: {address.name} is a topic: only queues and subscriptions are deleted")
+        broker = MemoryBroker.current()
+        if address.subscription is not None:
+            broker.unsubscribe(address.channel, address.subscription)
+        else:
+            broker.delete(address.channel)
+        broker.delete(f"{address.name}..dead")
+
+    async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
+        return []
+
+    async def about(self, *, timeout: float) -> About:
+        return About("in memory, in this process", "none", datetime.now(UTC))
 
 
 def _new_line(address: Address, wanted: Wanted) -> Line:

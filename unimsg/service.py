@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 
 from typing_extensions import TypeVar
 
+from unimsg._propagation import check_propagated
 from unimsg.channel import Channel, Queue, Topic, check_short_name
 from unimsg.context import Context
 from unimsg.errors import ConfigurationError
@@ -81,6 +82,7 @@ class Handler:
     takes_context: bool
     is_async: bool
     batching: Batching | None = None
+    propagate: Sequence[str] = ()
 
     @property
     def identity(self) -> str:
@@ -101,7 +103,9 @@ class Service(Generic[State]):
     the last. `retry`: what becomes of a message whose handler failed, unless the handler has its own.
     `expose_errors`: the texts of errors, which may hold anything, go into dead letters. `grace`: seconds that running
     handlers get to end at shutdown; those that do not are cancelled, and their messages are delivered again. `around`:
-    each wraps every attempt of every handler, the first outermost.
+    each wraps every attempt of every handler, the first outermost. `propagate`: names of headers (14 at most) that are
+    copied from the message to all that its handler sends, publishes, requests or replies; what the call itself says
+    wins. One that the message lacks is left out; of a batch, one in which its messages are not all alike.
     """
 
     @overload
@@ -113,6 +117,7 @@ class Service(Generic[State]):
         expose_errors: bool = ...,
         grace: float = ...,
         around: Sequence[Around] = ...,
+        propagate: Sequence[str] = ...,
     ) -> None: ...
     @overload
     def __init__(
@@ -124,6 +129,7 @@ class Service(Generic[State]):
         expose_errors: bool = ...,
         grace: float = ...,
         around: Sequence[Around] = ...,
+        propagate: Sequence[str] = ...,
     ) -> None: ...
     def __init__(
         self,
@@ -134,9 +140,11 @@ class Service(Generic[State]):
         expose_errors: bool = False,
         grace: float = 25.0,
         around: Sequence[Around] = (),
+        propagate: Sequence[str] = (),
     ) -> None:
-        """Raises ConfigurationError: bad name or grace."""
+        """Raises ConfigurationError: bad name, grace or propagate."""
         check_short_name("service", name)
+        self.propagate = check_propagated(name, propagate)
         if not isinstance(retry, Retry):
             raise ConfigurationError(f"service {name}: retry must be a Retry, not {retry!r}: Retry(1, 10, 60)")
         if grace < 0:
@@ -303,6 +311,7 @@ class Service(Generic[State]):
                 takes_context=takes_context,
                 is_async=is_async,
                 batching=batching,
+                propagate=self.propagate,
             )
             refuse_second(self.handlers, handler)
             self.handlers.append(handler)

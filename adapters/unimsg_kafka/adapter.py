@@ -22,12 +22,13 @@ from unimsg.adapter import (
 )
 from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, PublishError, TopologyError
 from unimsg.network import host_and_port, is_loopback
+from unimsg.surprises import Surprises
 from unimsg_kafka import positions
 from unimsg_kafka.clients import Clients, Server, close_client
 from unimsg_kafka.derived import compared_with, dead_letters_of, is_dead_letters, made_with, origin
-from unimsg_kafka.errors import UNREACHABLE, describe, never_left, problem
+from unimsg_kafka.errors import UNREACHABLE, describe, log, never_left, problem
 from unimsg_kafka.inbox import REPLY_OPTIONS, REPLY_PARTITIONS, InboxReceiver
-from unimsg_kafka.keeping import MAX_HISTORY, refuse_too_long, with_history
+from unimsg_kafka.keeping import MAX_HISTORY, with_history
 from unimsg_kafka.operations import KafkaOperations, options_of
 from unimsg_kafka.options import DEFAULT_DELIVERY_LIMIT, DEFAULT_PARTITIONS, KafkaBrokerOptions, KafkaOptions
 from unimsg_kafka.publisher import Publisher
@@ -93,7 +94,6 @@ class KafkaAdapter(Adapter):
         self._connection.watch(self._dead_letters)
 
     async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
-        refuse_too_long(address, wanted)
         options = options_of(wanted)
         self._remember(address, options)
         if address.kind is not Kind.INBOX:
@@ -141,6 +141,9 @@ class KafkaAdapter(Adapter):
 
     async def _ensure(self, address: Address, options: KafkaOptions, wanted: Wanted) -> None:
         topics = self._open.topics
+        if wanted.temporary:
+            await positions.begin_for_one(topics, address.name, await topics.get(address.channel))
+            return
         made, compared = with_history(options, wanted.history), options
         channel = origin(address)
         if channel is not None:
@@ -208,6 +211,7 @@ class _Connection:
         self.topics = Topics(clients)
         self.publisher = Publisher(self.topics)
         self.problem: str | None = None
+        self._surprises = Surprises(log)
         self._tasks: list[asyncio.Task[None]] = []
 
     def watch(self, dead_letters: Callable[[], Iterable[Address]]) -> None:
@@ -231,7 +235,7 @@ class _Connection:
                     await self.topics.admin._send_request(MetadataRequest([]))
                 self.problem = None
             except Exception as error:  # noqa: BLE001  # whatever it is, health must not stay as it is
-                self.problem = problem("cluster", "the cluster does not answer", error, self.problem)
+                self.problem = problem(self._surprises, "cluster", "the cluster does not answer", error)
             await asyncio.sleep(_PULSE)
 
 

@@ -2,10 +2,10 @@
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from heapq import merge
-from itertools import islice
 
 from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typed
     AIOKafkaConsumer,
@@ -14,10 +14,11 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
 )
 
 from unimsg.adapter import Address, ChannelMissing, Wire
+from unimsg.mailbox import pages
 from unimsg_kafka import positions
-from unimsg_kafka.clients import stop_consumer
+from unimsg_kafka.clients import FETCHING, stop_consumer
 from unimsg_kafka.offsets import Run, done_above
-from unimsg_kafka.topics import Topics
+from unimsg_kafka.topics import Topics, persist
 from unimsg_kafka.wire import decode
 
 _AT_ONCE = 500
@@ -66,37 +67,55 @@ async def waiting(topics: Topics, address: Address) -> Mapping[TopicPartition, W
     return found
 
 
-async def browse(topics: Topics, places: Mapping[TopicPartition, Waiting], limit: int) -> list[Wire]:
-    """The `limit` oldest by their timestamps; of one partition in its order."""
-    if not places or limit < 1:
-        return []
-    # Its own, because what is paused or read by one browse is none of another's business.
-    consumer = topics.clients.consumer(auto_offset_reset="earliest", fetch_max_wait_ms=100)
+async def read_beside(
+    topics: Topics, places: Mapping[TopicPartition, Waiting], do: str, name: str, timeout: float
+) -> AsyncGenerator[list[Wire], None]:
+    """What is in these places, in no group: of one partition in its order, and of what comes at once the oldest first
+    by its timestamps. `do` and `name`: for the text of errors. `timeout`: seconds for each batch."""
+    if not places:
+        return
+    # Its own, because what is paused or read by one reader is none of another's business.
+    consumer = topics.clients.consumer(auto_offset_reset="earliest", **FETCHING)
     try:
-        await consumer.start()
-        records = await _read(consumer, places, limit)
+        await persist(consumer.start, do, name, timeout=timeout)
+        consumer.assign(list(places))
+        for place, stretch in places.items():
+            consumer.seek(place, stretch.start)
+        unread = dict(places)
+        while unread:
+            batch = await persist(lambda: _next(consumer, unread), do, name, timeout=timeout)
+            if batch:
+                yield batch
     finally:
         await stop_consumer(consumer, topics.admin, _STOP_WITHIN)
-    oldest = merge(*records.values(), key=lambda record: record.timestamp)
-    return [decode(record) for record in islice(oldest, limit)]
 
 
-async def _read(
-    consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, Waiting], limit: int
-) -> Mapping[TopicPartition, list[ConsumerRecord]]:
-    """Up to `limit` of each partition, because each may hold all of the oldest."""
-    consumer.assign(list(places))
-    for place, wanted in places.items():
-        consumer.seek(place, wanted.start)
-    found: dict[TopicPartition, list[ConsumerRecord]] = {place: [] for place in places}
-    unread = set(places)
-    while unread:
-        for place, batch in (await consumer.getmany(timeout_ms=100, max_records=_AT_ONCE)).items():
-            found[place] += [record for record in batch if record.offset in places[place]]
+async def browse(
+    topics: Topics, places: Mapping[TopicPartition, Waiting], limit: int, name: str, timeout: float
+) -> AsyncGenerator[Sequence[Wire], None]:
+    """As `Operations.browse`."""
+    left = limit
+    async with aclosing(read_beside(topics, places, "browse", name, timeout)) as batches:
+        async for batch in batches:
+            for page in pages(batch[:left]):
+                yield page
+            left -= len(batch)
+            if left <= 0:
+                return
+
+
+async def _next(consumer: AIOKafkaConsumer, unread: dict[TopicPartition, Waiting]) -> list[Wire]:
+    """What comes next, perhaps only that there is no more in a partition, which is then no longer among the unread.
+    aiokafka holds what one fetch brought: no more than a megabyte of a partition, but for a larger record."""
+    found: list[list[ConsumerRecord]] = []
+    while unread and not found:
+        for place, records in (await consumer.getmany(timeout_ms=100, max_records=_AT_ONCE)).items():
+            wanted = [record for record in records if record.offset in unread[place]]
+            found += [wanted] if wanted else []
         for place in list(unread):
             # The position, not the last record: behind it there may be marks of transactions only, or nothing any more.
-            if len(found[place]) >= limit or await consumer.position(place) >= places[place].end:
+            if await consumer.position(place) >= unread[place].end:
                 consumer.pause(place)
-                unread.discard(place)
+                del unread[place]
         await asyncio.sleep(0)  # what is there already is read without waiting: others have their turn
-    return found
+    return [decode(record) for record in merge(*found, key=lambda record: record.timestamp)]

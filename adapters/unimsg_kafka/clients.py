@@ -27,6 +27,8 @@ Server = tuple[str, int]
 REQUEST_TIMEOUT = 30.0
 """Seconds for one answer. Longer than the deadline of a usual send, because aiokafka fails a batch that is older than
 this while its partition has no leader."""
+FETCHING: dict[str, Any] = {"fetch_max_wait_ms": 100, "fetch_max_bytes": 16 * 1024 * 1024}  # aiokafka's arguments
+"""A partition that is resumed waits for the fetch under way: a short wait keeps that short."""
 METADATA_AGE = 10.0
 """Seconds after which a client looks again for topics, partitions and leaders: deleted topics are seen by it."""
 

@@ -32,6 +32,7 @@ from unimsg.errors import (
     UnimsgError,
     Unroutable,
 )
+from unimsg.surprises import Surprises
 
 log = logging.getLogger("unimsg.kafka")
 
@@ -94,10 +95,10 @@ def publish_error(error: BaseException, channel: str, message_id: str) -> Publis
     if isinstance(error, FORBIDDEN):
         kind, text = PublishForbidden, f"kafka: not allowed to write to {channel}: grant Write on the topic"
     elif isinstance(error, (*MISSING, kafka.InvalidTopicError)):
-        kind, text = Unroutable, f"kafka: topic {channel} does not exist"
+        kind, text = Unroutable, f'kafka: topic {channel} does not exist: create it, or set topology = "create"'
     elif isinstance(error, _TOO_LARGE):
         kind = MessageTooLarge
-        text = f"kafka: {channel}: the message is larger than the topic's max.message.bytes"
+        text = f"kafka: {channel}: the message is larger than the topic's max.message.bytes: raise it"
     elif is_refusal(error) or isinstance(error, UnicodeEncodeError):
         kind, text = Refused, f"kafka: {channel} refused the message: {describe(error)}"
     outcome = kind(text, channel=channel, message_id=message_id)
@@ -161,13 +162,11 @@ def describe(error: BaseException) -> str:
     return text if name in text else f"{name}: {text}".rstrip(": ")
 
 
-def problem(channel: str, what: str, error: Exception, before: str | None) -> str:
-    """What to say of a failure in a loop that goes on, whatever it is. One that no broker makes is logged with its
-    traceback, unless it is what was said `before`."""
-    text = f"{what}: {describe(error)}"
-    if text != before and not isinstance(error, UNREACHABLE):
-        log.error("kafka: %s: %s", channel, text, exc_info=error)
-    return text
+def problem(surprises: Surprises, channel: str, what: str, error: Exception) -> str:
+    """What to say of a failure in a loop that goes on, whatever it is. One that no broker makes is a surprise."""
+    if not isinstance(error, UNREACHABLE):
+        surprises.tell(f"kafka: {channel}: {what}", error)
+    return f"{what}: {describe(error)}"
 
 
 def _reason(error: BaseException) -> ConnectReason:

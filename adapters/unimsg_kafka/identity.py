@@ -78,12 +78,13 @@ class _Question(RequestStruct):  # type: ignore[misc]
 
 
 class TopicRequest(Request[_Question]):  # type: ignore[misc]
-    """One topic, by name; asking never creates it."""
+    """One topic, by name; asking never creates it. `rights`: with what this user may do with it."""
 
     API_KEY = 3
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, rights: bool = False) -> None:
         self._name = name
+        self._rights = rights
 
     def build(self, question: type[_Question]) -> _Question:
-        return question([(bytes(16), self._name, {})], False, False, False, {})
+        return question([(bytes(16), self._name, {})], False, False, self._rights, {})

@@ -17,10 +17,10 @@ from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Receiver, R
 from unimsg.backoff import Backoff
 from unimsg.keys import partition_of
 from unimsg.mailbox import Mailbox
-from unimsg_kafka.clients import stop_consumer
-from unimsg_kafka.errors import problem
+from unimsg.surprises import Surprises
+from unimsg_kafka.clients import FETCHING, stop_consumer
+from unimsg_kafka.errors import log, problem
 from unimsg_kafka.options import KafkaOptions
-from unimsg_kafka.receiver import FETCHING
 from unimsg_kafka.topics import Topic, Topics
 from unimsg_kafka.wire import decode, inbox_of
 
@@ -40,6 +40,7 @@ class InboxReceiver(Receiver):
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._problem: str | None = None
+        self._surprises = Surprises(log)
         self._since = monotonic()
         self._last_delivery: float | None = None
 
@@ -113,7 +114,7 @@ class InboxReceiver(Receiver):
                 records = await consumer.getmany(timeout_ms=1000, max_records=room)
                 missing = missing + 1 if not records and await self._topics.is_gone(self._topic) else 0
             except Exception as error:  # noqa: BLE001  # whatever it is, a receiver must not end silently
-                self._problem = problem(self._address.channel, "cannot receive", error, self._problem)
+                self._problem = problem(self._surprises, self._address.channel, "cannot receive", error)
                 await asyncio.sleep(backoff.next())
                 continue
             self._problem = None

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from math import ceil
 
-from unimsg.adapter import Address, Difference, Wanted
-from unimsg.errors import CapabilityError
+from unimsg.adapter import Difference
 from unimsg_kafka.options import KafkaOptions
 
 MAX_HISTORY = timedelta(days=3650)
@@ -13,14 +12,6 @@ _A_WEEK = timedelta(days=7)
 """Kafka's own default. A short history must not shorten how long an unread message waits for its subscription."""
 OF_KEEPING = ("retention.ms", "retention.bytes", "cleanup.policy")
 """The settings of a topic that `forgets` looks at."""
-
-
-def refuse_too_long(address: Address, wanted: Wanted) -> None:
-    """Raises:
-    CapabilityError: more than can be promised.
-    """
-    if wanted.history is not None and wanted.history > MAX_HISTORY:
-        raise CapabilityError(f"kafka: {address.name}: a history of {wanted.history}, at most {MAX_HISTORY}")
 
 
 def with_history(options: KafkaOptions, history: timedelta | None) -> KafkaOptions:

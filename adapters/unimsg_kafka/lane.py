@@ -9,10 +9,10 @@ from aiokafka import (  # type: ignore[import-untyped]  # aiokafka has no py.typ
     TopicPartition,
 )
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError  # type: ignore[import-untyped]
-from aiokafka.producer.message_accumulator import BatchBuilder  # type: ignore[import-untyped]
 
 from unimsg_kafka.clients import withdraw
 from unimsg_kafka.errors import FINAL, MISSING, STALE_PRODUCER, is_refusal, problem
+from unimsg_kafka.flights import Batch, Flight, Future
 from unimsg_kafka.wire import encode
 
 if TYPE_CHECKING:
@@ -21,33 +21,6 @@ if TYPE_CHECKING:
 BATCH_BYTES = 256 * 1024
 _ALL = 1 << 30
 _LOOK_AFTER = 1.0  # seconds without an answer, then we look whether the topic is still there
-
-Future = asyncio.Future[object]
-
-
-class _Flight:
-    """A batch on its way. It stands in aiokafka's batch like the future of a single message, and so hears of the end at
-    once: a future's callback comes a turn of the event loop later, and a turn costs as much as all that we do."""
-
-    __slots__ = ("_landed", "_lane", "_producer", "_taken")
-    offset = timestamp = 0  # aiokafka reckons from these what it tells, and nobody here wants to know
-
-    def __init__(self, lane: "Lane", producer: AIOKafkaProducer, taken: "list[Entry]") -> None:
-        self._lane = lane
-        self._producer = producer
-        self._taken = taken
-        self._landed = False
-
-    def done(self) -> bool:
-        return self._landed
-
-    def set_result(self, _: object) -> None:
-        self._landed = True
-        self._lane.land(self._producer, self._taken, None)
-
-    def set_exception(self, error: BaseException) -> None:
-        self._landed = True
-        self._lane.land(self._producer, self._taken, error)
 
 
 class Lane:
@@ -68,20 +41,20 @@ class Lane:
         """Whether something waits and nothing is on its way."""
         return bool(self.queue) and self._in_flight is None
 
-    def pump(self) -> None:
-        """Sends the next batch, if none is in flight."""
+    def pump(self, *, lone: bool = False) -> None:
+        """Sends the next batch, if none is in flight. `lone`: no other lane has anything to send now."""
         if self._in_flight is not None or not self.queue:
             return
         producer = self._route.publisher.producer
         if producer is None or producer is self.poisoned or self._route.stale:
             self._route.prepare()
             return
-        batch = BatchBuilder(self._route.batch_bytes, self._route.codec, is_transactional=False)
+        batch = Batch(self._route.batch_bytes, self._route.codec, is_transactional=False)
         taken = self._fill(batch)
         if not taken:
             return
         batch.close()
-        future = self._hand_over(producer, batch, _Flight(self, producer, taken))
+        future = self._hand_over(producer, batch, taken, lone)
         if future is None:
             self.queue.extendleft(reversed(taken))
             self._route.prepare()
@@ -97,24 +70,24 @@ class Lane:
             self._looking = True
             self._route.publisher.spawn(self._look(*self._in_flight))
 
-    def _fill(self, batch: BatchBuilder) -> "list[Entry]":
+    def _fill(self, batch: Batch) -> "list[Entry]":
         queue, most = self.queue, self._most
         taken: list[Entry] = []
         while queue and len(taken) < most:
             entry = queue[0]
             if entry.open:
                 try:
-                    key, value, headers = encode(entry.wire, entry.call.address)
+                    key, value, headers = encode(entry.wire, entry.call.inbox)
                 except UnicodeEncodeError as error:
                     entry.fail(error)
                 else:
-                    if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                    if not batch.add(key, value, headers):
                         break  # full
                     taken.append(entry)
             queue.popleft()
         return taken
 
-    def _hand_over(self, producer: AIOKafkaProducer, batch: BatchBuilder, flight: "_Flight") -> Future | None:
+    def _hand_over(self, producer: AIOKafkaProducer, batch: Batch, taken: "list[Entry]", lone: bool) -> Future | None:
         """Gives the batch to aiokafka; None if it would not take it now. As `send_batch`, which is a coroutine with
         nothing to wait for while the producer knows the partition and no batch of it is in flight."""
         accumulator = producer._message_accumulator
@@ -124,9 +97,8 @@ class Lane:
         if self._place.partition not in known or accumulator._closed or accumulator._exception is not None:
             self.poisoned = producer
             return None
-        sent = accumulator._append_batch(batch, self._place)
-        sent._msg_futures.append((flight, flight))
-        return sent.future  # type: ignore[no-any-return]  # a future, of an untyped package
+        flights = self._route.publisher.flights
+        return flights.begin(producer, self._place, batch, Flight(flights, self, producer, taken), lone=lone)
 
     def land(self, producer: AIOKafkaProducer, taken: "list[Entry]", error: BaseException | None) -> None:
         self._in_flight = None
@@ -165,7 +137,7 @@ class Lane:
                     withdraw(producer, self._place, gone, unsent=unsent)
                 publisher.problem = f"{topic}: the broker does not confirm"
             except Exception as error:  # noqa: BLE001  # whatever it is, the batch would never be looked at again
-                publisher.problem = problem(topic, "the broker does not confirm", error, publisher.problem)
+                publisher.problem = problem(publisher.surprises, topic, "the broker does not confirm", error)
             await asyncio.wait([future], timeout=_LOOK_AFTER / 2)
         publisher.problem = None
         self._looking = False

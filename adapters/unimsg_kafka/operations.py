@@ -1,16 +1,36 @@
-"""What operators ask of Kafka. Nothing here joins a group, commits or creates."""
+"""What operators ask of Kafka. Nothing here joins a group, commits or creates; one deletes."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
+from importlib.metadata import version
 
-from unimsg.adapter import Address, Difference, Kind, Operations, Wanted, Wire
-from unimsg_kafka import positions
+from aiokafka.protocol.admin import ApiVersionRequest  # type: ignore[import-untyped]  # aiokafka has no py.typed
+
+from unimsg.adapter import (
+    About,
+    Address,
+    ChannelMissing,
+    Difference,
+    Kind,
+    Missing,
+    Operations,
+    Right,
+    Wanted,
+    Wire,
+)
+from unimsg.errors import ConnectError, TopologyError
+from unimsg_kafka import positions, rights
 from unimsg_kafka.browsing import browse, waiting
-from unimsg_kafka.derived import compared_with, is_dead_letters, origin
+from unimsg_kafka.deleting import HasMembers, delete_group, delete_topics
+from unimsg_kafka.derived import compared_with, dead_letters_of, is_dead_letters, origin
 from unimsg_kafka.history import read
-from unimsg_kafka.keeping import refuse_too_long
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaOptions
 from unimsg_kafka.topics import Topics, persist, wanted_partitions
+
+_FETCH = 1
+"""The number of Kafka's request for records."""
 
 
 class KafkaOperations(Operations):
@@ -20,7 +40,6 @@ class KafkaOperations(Operations):
         self._remember = remember
 
     async def inspect(self, address: Address, wanted: Wanted, *, timeout: float) -> Sequence[Difference]:
-        refuse_too_long(address, wanted)
         if address.kind is Kind.INBOX:
             return []
         return await persist(lambda: self._inspect(address, wanted), "inspect", address.name, timeout=timeout)
@@ -30,11 +49,63 @@ class KafkaOperations(Operations):
             return None
         return await persist(lambda: self._backlog(address), "read the backlog of", address.name, timeout=timeout)
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-        return await persist(lambda: self._browse(address, limit), "browse", address.name, timeout=timeout)
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        places = await persist(lambda: waiting(self._topics, address), "browse", address.name, timeout=timeout)
+        async with aclosing(browse(self._topics, places, limit, address.name, timeout)) as pages:
+            async for page in pages:
+                yield page
 
     def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         return read(self._topics, topic, since, timeout)
+
+    async def find(self, address: Address, *, timeout: float) -> Address:
+        """A topic of Kafka's may be a queue, a topic, ordered or not: it is as it is used."""
+        return await persist(lambda: self._find(address), "look for", address.name, timeout=timeout)
+
+    async def delete(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        if address.kind is Kind.TOPIC and address.subscription is None:
+            raise ValueError(f"kafka: {address.name} is a topic: only queues and subscriptions are deleted")
+        last: list[HasMembers] = []
+        try:
+            await persist(lambda: self._delete(address, wanted, last), "delete", address.name, timeout=timeout)
+        except ConnectError as error:
+            if not last:
+                raise
+            raise TopologyError(f"kafka: group {address.name} has members: stop its receivers first") from error
+
+    async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
+        if address.kind is Kind.INBOX:
+            return []
+        admin, what = self._topics.admin, "ask for the rights on"
+        return await persist(lambda: rights.missing(admin, address, right), what, address.name, timeout=timeout)
+
+    async def about(self, *, timeout: float) -> About:
+        """Kafka tells neither its version nor its time."""
+        reply = await persist(
+            lambda: self._topics.admin._send_request(ApiVersionRequest()), "ask", "the versions", timeout=timeout
+        )
+        fetch = max((newest for key, _, newest in reply.api_versions if key == _FETCH), default=0)
+        broker = f"Kafka, which tells no version; its newest Fetch is version {fetch}"
+        return About(broker, f"aiokafka {version('aiokafka')}")
+
+    async def _find(self, address: Address) -> Address:
+        topic = await self._topics.get(address.channel)
+        if address.subscription and not await positions.read(self._topics.admin, address.name, topic):
+            raise ChannelMissing(f"kafka: consumer group {address.name} has no position on {address.channel}")
+        return replace(address, partitions=0)
+
+    async def _delete(self, address: Address, wanted: Wanted, last: list[HasMembers]) -> None:
+        last.clear()
+        try:
+            await delete_group(self._topics.admin, address.name)
+        except HasMembers as error:
+            last.append(error)
+            raise
+        dead = dead_letters_of(address).channel
+        doomed = ([address.channel] if address.kind is Kind.QUEUE else []) + ([] if wanted.temporary else [dead])
+        if doomed:
+            await delete_topics(self._topics.admin, doomed)
+            await delete_group(self._topics.admin, dead)
 
     async def _inspect(self, address: Address, wanted: Wanted) -> list[Difference]:
         options = options_of(wanted)
@@ -52,9 +123,6 @@ class KafkaOperations(Operations):
 
     async def _backlog(self, address: Address) -> int:
         return sum(place.count for place in (await waiting(self._topics, address)).values())
-
-    async def _browse(self, address: Address, limit: int) -> list[Wire]:
-        return await browse(self._topics, await waiting(self._topics, address), limit)
 
 
 def options_of(wanted: Wanted) -> KafkaOptions:

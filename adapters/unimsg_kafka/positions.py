@@ -38,6 +38,10 @@ class Member:
     generation: int
 
 
+NOBODY = Member("", -1)
+"""Who commits without being in the group."""
+
+
 async def read(
     admin: AIOKafkaAdminClient, group: str, topic: Topic, places: Sequence[TopicPartition] = ()
 ) -> dict[TopicPartition, Position]:
@@ -94,6 +98,15 @@ async def may_read(admin: AIOKafkaAdminClient, group: str, topic: Topic) -> None
     for error in _errors(reply, group):
         if not isinstance(error, _LOST):
             raise error
+
+
+async def begin_for_one(topics: Topics, group: str, topic: Topic) -> None:
+    """The same from now on, for a group that only one process knows: nobody races with it."""
+    begins = {place: Position(offset, written(topic.id)) for place, offset in (await topics.ends(topic)).items()}
+    request = _request(group, NOBODY, begins)
+    reply = await topics.admin._send_request(request, await topics.admin.find_coordinator(group))
+    for error in _errors(reply, group):
+        raise error
 
 
 def member_of(consumer: AIOKafkaConsumer) -> Member:

@@ -26,8 +26,10 @@ from unimsg.adapter import Address, Kind, Wire
 from unimsg.backoff import Backoff
 from unimsg.errors import PublishError
 from unimsg.keys import partition_of
+from unimsg.surprises import Surprises
 from unimsg_kafka.clients import stop_producer
-from unimsg_kafka.errors import FINAL, never_left, problem, publish_error, unanswered
+from unimsg_kafka.errors import FINAL, log, never_left, problem, publish_error, unanswered
+from unimsg_kafka.flights import Flights
 from unimsg_kafka.lane import BATCH_BYTES, Lane
 from unimsg_kafka.options import Compression
 from unimsg_kafka.topics import Topic, Topics
@@ -43,10 +45,12 @@ _RETIRE_WITHIN = 60.0
 class Call:
     """One `send`: its outcomes as they come."""
 
-    __slots__ = ("address", "entries", "future", "left", "outcomes")
+    __slots__ = ("address", "entries", "future", "inbox", "left", "outcomes")
 
     def __init__(self, address: Address, messages: Sequence[Wire]) -> None:
         self.address = address
+        self.inbox = address.channel if address.kind is Kind.INBOX else None
+        """The name of the inbox that it goes to."""
         self.entries = [Entry(self, index, wire) for index, wire in enumerate(messages)]
         self.outcomes: list[PublishError | None] = [None] * len(messages)
         self.left = len(messages)
@@ -83,7 +87,8 @@ class Entry:
         if self.open:
             self.open = False
             call = self.call
-            call.outcomes[self.index] = outcome
+            if outcome is not None:
+                call.outcomes[self.index] = outcome
             call.left -= 1
             if not call.left:
                 call.entries = []
@@ -101,9 +106,11 @@ class Publisher:
         self.topics = topics
         self.producer: AIOKafkaProducer | None = None
         self.problem: str | None = None
+        self.surprises = Surprises(log)
         """What keeps messages from being sent, None if nothing does."""
         self.compressions: dict[str, Compression | None] = {}
         """By topic, where its options name one."""
+        self.flights = Flights()
         self._routes: dict[str, Route] = {}
         self._calls: dict[int, set[Call]] = {}  # by the part of a second in which they end
         self._tasks: set[asyncio.Task[None]] = set()
@@ -175,6 +182,7 @@ class Publisher:
         producer, self.producer = self.producer, None
         if producer is not None:
             await stop_producer(producer, timeout / 2)
+        await self.flights.aclose()
 
     def _expire(self, due: int) -> None:
         for call in self._calls.pop(due, ()):
@@ -235,7 +243,7 @@ class Route:
                 self._fail(error)
                 return
             except Exception as error:  # noqa: BLE001  # whatever it is, what waits is tried again until its deadline
-                publisher.problem = problem(self.topic, f"cannot send to {self.topic}", error, publisher.problem)
+                publisher.problem = problem(publisher.surprises, self.topic, "cannot send", error)
                 await asyncio.sleep(backoff.next())
             else:
                 for lane in self.lanes:
@@ -255,25 +263,24 @@ class Route:
         self._distribute(waiting)
 
     def _distribute(self, entries: Sequence[Entry]) -> None:
-        lanes = self.lanes
-        run = max(_KEYLESS_RUN, -(-len(entries) // len(lanes)))
+        lanes, number = self.lanes, len(self.lanes)
+        run = max(_KEYLESS_RUN, -(-len(entries) // number))
         keyless, current = 0, lanes[0]
         touched = set()
         for entry in entries:
-            address = entry.call.address
-            key = address.channel if address.kind is Kind.INBOX else entry.wire.key
+            key = entry.call.inbox or entry.wire.key
             if key is not None:
-                lane = lanes[partition_of(key, len(lanes))]
+                lane = lanes[partition_of(key, number)]
             else:
                 if keyless % run == 0:
-                    current = lanes[next(self._turn) % len(lanes)]
+                    current = lanes[next(self._turn) % number]
                 keyless += 1
                 lane = current
             lane.queue.append(entry)
             touched.add(lane)
         for lane in touched:
             drop_expired(lane.queue)
-            lane.pump()
+            lane.pump(lone=len(touched) == 1)
 
     def _wanted(self) -> bool:
         queues = [self._waiting, *(lane.queue for lane in self.lanes)]

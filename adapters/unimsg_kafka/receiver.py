@@ -24,13 +24,14 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import (  # type: ign
 from unimsg.adapter import Address, ChannelMissing, Delivery, Receiver, ReceiverHealth, SettlementLost
 from unimsg.backoff import Backoff
 from unimsg.mailbox import Mailbox
+from unimsg.surprises import Surprises
 from unimsg_kafka import positions
 from unimsg_kafka.assignment import Assignment, Partition
 from unimsg_kafka.caution import clear_what_is_empty, first_alone, is_careful, look, lose_patience
-from unimsg_kafka.clients import stop_consumer
+from unimsg_kafka.clients import FETCHING, stop_consumer
 from unimsg_kafka.deaths import Deaths
 from unimsg_kafka.derived import is_room
-from unimsg_kafka.errors import problem
+from unimsg_kafka.errors import log, problem
 from unimsg_kafka.positions import Position
 from unimsg_kafka.topics import Topic, Topics
 
@@ -39,8 +40,6 @@ _COMMIT_WITHIN = 5.0
 _WATCH_EVERY = 1.0
 _CLOSE_WITHIN = 5.0
 _NEVER_MS = 2**31 - 1
-FETCHING = {"fetch_max_wait_ms": 100, "fetch_max_bytes": 16 * 1024 * 1024}
-"""A partition that is resumed waits for the fetch under way: a short wait keeps that short."""
 
 
 class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc]  # the listener's base is untyped
@@ -58,7 +57,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         limit: int = 0,
     ) -> None:
         """`limit`: deaths of one message after which it is given up; 0: they are not counted."""
-        self.closed = False
+        self.closed = self._ending = False
         self._topics = topics
         self._topic, self.address, self._group = topic, address, address.name
         self._prefetch, self._grace, self._session, self._limit = prefetch, grace, session, limit
@@ -71,6 +70,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         self._keeping: asyncio.Task[None] | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._closing, self._committing = asyncio.Lock(), asyncio.Lock()
+        self._surprises = Surprises(log)
         self._problems: dict[str, str] = {"group": "has not joined its group yet"}  # by the activity that has it
         self._consuming, self._since = False, monotonic()
         self._last_delivery: float | None = None
@@ -128,6 +128,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
         async with self._closing:
             if self.closed:
                 return
+            self._ending = True
             await self.stop()
             tasks = [task for task in (self._polling, self._keeping, self._preparing) if task is not None]
             for task in tasks:
@@ -155,7 +156,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         consumer = self._consumer
-        if consumer is None:
+        if consumer is None or self._ending:  # it joins a little too late: nobody would end what begins here
             return
         try:
             # First of all, and without waiting before it: aiokafka already fetches for the new assignment, and a
@@ -387,7 +388,7 @@ class KafkaReceiver(Receiver, ConsumerRebalanceListener):  # type: ignore[misc] 
             return await self._begin()
 
     def _trouble(self, activity: str, what: str, error: Exception) -> None:
-        self._problems[activity] = problem(self._group, what, error, self._problems.get(activity))
+        self._problems[activity] = problem(self._surprises, self._group, what, error)
 
     def _set_consuming(self, consuming: bool) -> None:
         if consuming != self._consuming:

@@ -24,8 +24,9 @@ def topic_of(address: Address) -> str:
     return f"{address.name}..retry" if address.subscription else address.channel
 
 
-def encode(wire: Wire, address: Address) -> Record:
-    """
+def encode(wire: Wire, inbox: str | None = None) -> Record:
+    """`inbox`: the name of the inbox that it goes to.
+
     Raises:
         UnicodeEncodeError: a text that UTF-8 cannot hold.
     """
@@ -35,8 +36,8 @@ def encode(wire: Wire, address: Address) -> Record:
     if wire.key is not None:
         key = wire.key.encode()
         headers.append((KEY, key))
-    if address.kind is Kind.INBOX:
-        key = address.channel.encode()
+    if inbox is not None:
+        key = inbox.encode()
         headers.append((INBOX, key))
     return key, wire.body, headers
 

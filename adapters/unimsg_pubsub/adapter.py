@@ -55,7 +55,10 @@ class PubSubAdapter(Adapter):
         self._publisher = Publisher(self._link)
 
     async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
-        await self._topology.ensure(address, wanted, timeout=timeout)
+        if wanted.temporary:
+            await self._topology.make_temporary(address, timeout=timeout)
+        else:
+            await self._topology.ensure(address, wanted, timeout=timeout)
 
     async def send(
         self, address: Address, messages: Sequence[Wire], *, timeout: float, delay: float = 0.0

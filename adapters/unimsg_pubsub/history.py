@@ -7,7 +7,6 @@ from typing import Any
 from google.pubsub_v1 import types
 
 from unimsg.adapter import Address, Difference, Kind, Wanted
-from unimsg.errors import CapabilityError
 
 MAX_HISTORY = timedelta(days=31)
 SHORTEST = timedelta(minutes=10)
@@ -16,14 +15,6 @@ START = "unimsg-start"
 """Label of a subscription that began in the past: at which moment, in milliseconds since 1970. Creating and seeking are
 two calls. As long as it retains what was acknowledged, the second one was not made, and who finds it so makes it. (A
 label alone would do, if the emulator could change one.)"""
-
-
-def refuse_too_long(address: Address, wanted: Wanted) -> None:
-    """Raises:
-    CapabilityError: more than Pub/Sub keeps.
-    """
-    if wanted.history is not None and wanted.history > MAX_HISTORY:
-        raise CapabilityError(f"pubsub: {address.name}: a history of {wanted.history}, at most {MAX_HISTORY}")
 
 
 def retention_of(address: Address, wanted: Wanted) -> timedelta | None:

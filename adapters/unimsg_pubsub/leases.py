@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import NamedTuple
 
-from unimsg.adapter import Delivery
+from unimsg.adapter import Delivery, Wire
 from unimsg.mailbox import MAX_BYTES
-from unimsg_pubsub.log import Surprises, log
+from unimsg.surprises import Surprises
+from unimsg_pubsub.log import log
 from unimsg_pubsub.settlements import Settlements
 
 
@@ -45,8 +46,9 @@ class Leases:
         # Keyed by delivery: nothing says that a redelivery has another ack id.
         self._held: dict[Delivery, float] = {}
         self._bytes = 0
+        self._aside = 0
         self._task: asyncio.Task[None] | None = None
-        self.surprises = Surprises("leases could not be extended")
+        self.surprises = Surprises(log)
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep())
@@ -63,14 +65,22 @@ class Leases:
         self._on_room()
         return dropped
 
+    def set_aside(self, deliveries: Sequence[Delivery]) -> None:
+        """Goes on extending them until all is dropped, but keeps nothing else of them, and counts them no more."""
+        ends = {each: end for each in deliveries if (end := self._held.get(each)) is not None}
+        self._held.update({Delivery(Wire("", b""), each.epoch, each.token): end for each, end in ends.items()})
+        self._aside += len(ends)
+        self.drop(ends)
+
     def drop_all(self) -> list[Delivery]:
+        self._aside = 0
         return self.drop(self.held())
 
     def held(self) -> list[Delivery]:
         return list(self._held)
 
     def room(self) -> Room:
-        messages, bytes_ = self._limit - len(self._held), MAX_BYTES - self._bytes
+        messages, bytes_ = self._limit + self._aside - len(self._held), MAX_BYTES - self._bytes
         return Room(messages, bytes_, min(messages / self._limit, bytes_ / MAX_BYTES))
 
     async def aclose(self) -> None:
@@ -88,7 +98,7 @@ class Leases:
                 await self._extend(within=step)
                 self.surprises.over()
             except Exception as error:  # noqa: BLE001  # without this task every lease would be lost, silently
-                self.surprises.tell(error)
+                self.surprises.tell("pubsub: leases could not be extended", error)
 
     async def _extend(self, *, within: float) -> None:
         held = self.held()

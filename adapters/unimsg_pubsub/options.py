@@ -13,6 +13,7 @@ from unimsg.options import BrokerOptions, ChannelOptions
 
 __all__ = ["PubSubBrokerOptions", "PubSubOptions", "parse_url"]
 
+DEFAULT_DELIVERY_LIMIT = 100
 Retention = Annotated[timedelta, Field(ge=timedelta(minutes=10), le=timedelta(days=31))]
 
 
@@ -26,7 +27,7 @@ class PubSubOptions(ChannelOptions):
     new one. Publishers can still send a message twice."""
     retention: Retention | None = None
     """How long a message waits for its receiver, 10 minutes to 31 days. None: as it is, 7 days for a new one."""
-    delivery_limit: int = Field(default=100, ge=5, le=100)
+    delivery_limit: int = Field(default=DEFAULT_DELIVERY_LIMIT, ge=5, le=100)
     """Deliveries of one message after which Pub/Sub moves it to `<name>..dead`: its receivers died, or gave it back,
     each time. A dead-letter policy that names another topic is left as it is."""
     labels: dict[str, str] = Field(default_factory=dict)
@@ -37,7 +38,8 @@ class PubSubBrokerOptions(BrokerOptions):
     """Options of one project."""
 
     emulator: str | None = None
-    """host:port of an emulator, spoken to in plain text and without credentials; else `PUBSUB_EMULATOR_HOST`."""
+    """host:port of an emulator, spoken to in plain text and without credentials; else, without an
+    `endpoint`, `PUBSUB_EMULATOR_HOST`."""
     credentials_file: str | None = None
     """JSON file with the credentials of a service account or of workload identity; without it the Application Default
     Credentials are used."""
@@ -67,6 +69,7 @@ def parse_url(url: str, options: Mapping[str, object]) -> tuple[str, PubSubBroke
     read = PubSubBrokerOptions.read("pubsub://", {**dict(parse_qsl(parts.query, keep_blank_values=True)), **options})
     if read.password is not None:
         raise ConfigurationError("pubsub://.password: Pub/Sub knows no password: set credentials_file instead")
-    if read.emulator is None and (emulator := os.environ.get("PUBSUB_EMULATOR_HOST")):
+    said = read.model_fields_set & {"emulator", "endpoint"}
+    if not said and (emulator := os.environ.get("PUBSUB_EMULATOR_HOST")):  # what is written here wins
         read = read.model_copy(update={"emulator": emulator})
     return parts.netloc, read

@@ -8,11 +8,12 @@ from google.api_core.exceptions import GoogleAPICallError
 
 from unimsg.adapter import Address, ChannelMissing, Delivery, Epoch, Kind, Receiver, ReceiverHealth, SettlementLost
 from unimsg.errors import UnimsgError
-from unimsg.mailbox import Mailbox
+from unimsg.mailbox import MAX_BYTES, Mailbox
 from unimsg_pubsub import errors, wire
 from unimsg_pubsub.leases import Leases, tokens
 from unimsg_pubsub.link import Link
 from unimsg_pubsub.log import log
+from unimsg_pubsub.options import DEFAULT_DELIVERY_LIMIT
 from unimsg_pubsub.settlements import Lost, Settlements
 from unimsg_pubsub.streams import Stream
 from unimsg_pubsub.topology import Topology
@@ -21,6 +22,8 @@ ACK_TIME = 10.0
 BACK_TIME = 2.0
 CLOSE_TIME = 10.0
 """Seconds, reconnection included, for one acknowledgement, for giving back, and for all of closing."""
+RENEWED_AT = 0.5
+"""Of what a stream may have outstanding: when so much of it is set aside, another stream brings the rest."""
 
 
 class PubSubReceiver(Receiver):
@@ -35,6 +38,7 @@ class PubSubReceiver(Receiver):
         self.address = address
         self._topology = topology
         self._name = topology.subscription(address)
+        self._limit = topology.limits.get(address.name, DEFAULT_DELIVERY_LIMIT)
         self._mailbox = Mailbox(prefetch)
         self._epoch = Epoch()
         self._settlements = Settlements(link, self._name)
@@ -50,6 +54,7 @@ class PubSubReceiver(Receiver):
             self._settlements, ack_deadline, prefetch, on_room=self._stream.look_again, on_lapse=self._lapse
         )
         self._acks: set[asyncio.Task[Lost]] = set()
+        self._aside = 0.0
         self._stopped = False
         self.closed = False
 
@@ -72,6 +77,21 @@ class PubSubReceiver(Receiver):
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         await self._give_back(self._leases.drop(self._mailbox.settle(deliveries)))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what waits would come now."""
+        return self._stream.open and not self._stream.outdated
+
+    def set_aside(self, deliveries: Sequence[Delivery]) -> None:
+        """Keeps them from others until `aclose`, and their bodies no more: there is room for as many again."""
+        settled = self._mailbox.settle(deliveries)
+        self._leases.set_aside(settled)
+        size = sum(len(delivery.wire.body) for delivery in settled)
+        self._aside += max(len(settled) / self._mailbox.limit, size / MAX_BYTES)
+        if self._aside >= RENEWED_AT:
+            self._aside = 0.0
+            self._stream.renew()
 
     async def stop(self) -> None:
         if self._stopped:
@@ -121,7 +141,9 @@ class PubSubReceiver(Receiver):
                 continue
             # The broker counts from 1, and only where the subscription has a dead-letter policy; else 0.
             redelivered = each.delivery_attempt - 1 if each.delivery_attempt else None
-            deliveries.append(Delivery(wire.decode(each.message), self._epoch, each.ack_id, each, redelivered))
+            delivery = Delivery(wire.decode(each.message), self._epoch, each.ack_id, each, redelivered)
+            delivery.last_chance = each.delivery_attempt >= self._limit
+            deliveries.append(delivery)
         self._leases.add(deliveries)
         self._mailbox.put(deliveries)
         if strays:

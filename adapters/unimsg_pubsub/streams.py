@@ -12,10 +12,11 @@ from google.api_core.exceptions import GoogleAPICallError, from_grpc_error
 from google.pubsub_v1 import types
 
 from unimsg.backoff import Backoff
+from unimsg.surprises import Surprises
 from unimsg_pubsub import errors
 from unimsg_pubsub.leases import Room
 from unimsg_pubsub.link import Link, this_task_is_cancelled
-from unimsg_pubsub.log import Surprises, log
+from unimsg_pubsub.log import log
 
 REFUSED = 1.0
 """Seconds within which a stream that is not wanted ends; one that lasts longer works."""
@@ -69,11 +70,13 @@ class Stream:
         self._wake = asyncio.Event()
         self._awaited: Callable[[], bool] = _nothing
         self._backoff = Backoff(most=5.0)
-        self._surprises = Surprises("its stream failed")
+        self._surprises = Surprises(log)
         self._ended_by: str | None = None
         self._task: asyncio.Task[None] | None = None
         self.open = False
         """Whether messages come as soon as there is room for them."""
+        self.outdated = False
+        """Whether it is to be replaced, and what the next one brings is still to come."""
         self.since = monotonic()
         """Of the last change of `open`."""
         self.last_message: float | None = None
@@ -89,6 +92,11 @@ class Stream:
         """There may be more room."""
         if self._awaited():
             self._wake.set()
+
+    def renew(self) -> None:
+        """What this one brought is to count no more against what the service may have outstanding on it."""
+        self.outdated = True
+        self.look_again()
 
     async def end(self) -> None:
         """Half-closes, and waits until everything that came was handed to `on_messages`."""
@@ -109,7 +117,7 @@ class Stream:
             try:
                 wanted = await self._another()
             except Exception as error:  # noqa: BLE001  # a task that ended would be a receiver silently dead
-                self._surprises.tell(error)
+                self._surprises.tell("pubsub: its stream failed", error)
             finally:
                 self._set_open(False)
             await self._pause(self._backoff.next())
@@ -155,10 +163,11 @@ class Stream:
         room, begun = self._room(), monotonic()
 
         def outgrown() -> bool:
-            return self._room().share >= GROWN * room.share
+            return self.outdated or self._room().share >= GROWN * room.share
 
         try:
             await call.write(self._first(room))
+            self.outdated = False
             self._set_open(True)
             await self._pause(REFUSED)
             while not (self._ending or outgrown() or self._is_worn_out(begun)):

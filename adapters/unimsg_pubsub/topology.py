@@ -43,6 +43,8 @@ class Topology:
         self._project = project
         self._link = link
         self._ack_deadline = ack_deadline
+        self.limits: dict[str, int] = {}
+        """Deliveries after which a message of a queue or subscription is given up, as far as this process knows."""
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def topic(self, address: Address) -> str:
@@ -66,8 +68,8 @@ class Topology:
         await self._ensure(address, wanted, monotonic() + timeout)
 
     async def _ensure(self, address: Address, wanted: Wanted, until: float) -> None:
-        history.refuse_too_long(address, wanted)
         options = options_of(address, wanted)
+        self.limits[address.name] = options.delivery_limit
         topic = self._wanted_topic(address, options, history.retention_of(address, wanted))
         found = await self._found_or_made(self.get_topic, self._create_topic, topic, until)
         changes = topic_changes(address, wanted, found)
@@ -137,6 +139,24 @@ class Topology:
             # retains there, which is too much, but not too little.
             if not (self._link.emulator and isinstance(error.__cause__, MethodNotImplemented)):
                 raise
+
+    async def make_temporary(self, address: Address, *, timeout: float) -> None:
+        """A subscription to a topic that exists, for one who watches: it keeps little, and expires."""
+        until = monotonic() + timeout
+        topic = await self.get_topic(self.source(address), until)
+        request = types.Subscription(
+            name=self.subscription(address),
+            topic=topic.name,
+            ack_deadline_seconds=self._ack_deadline,
+            enable_message_ordering=address.ordered,
+            message_retention_duration=INBOX_RETENTION,
+            expiration_policy=types.ExpirationPolicy(ttl=INBOX_LIFE),
+        )
+        await self._found_or_made(self.get_subscription, self._create_subscription, request, until)
+
+    async def delete_topic(self, name: str, *, timeout: float) -> None:
+        rpc = self._link.publisher.delete_topic
+        await self._do("pubsub.topics.delete", name, rpc, {"topic": name}, monotonic() + timeout)
 
     async def make_inbox(self, address: Address, *, timeout: float) -> None:
         """The topic of replies, and this inbox's own subscription to it."""

@@ -8,12 +8,12 @@ from typing import Self
 from unimsg.adapter import Adapter, AdapterHealth, Address, Capabilities, Kind, Wanted, Wire
 from unimsg.errors import PublishError
 from unimsg.keys import partition_of
-from unimsg_rabbitmq import errors, topology
+from unimsg_rabbitmq import errors, temporary, topology
 from unimsg_rabbitmq.connection import Connection
 from unimsg_rabbitmq.delays import MAX_DELAY, delay_queue
 from unimsg_rabbitmq.history import MAX_HISTORY
 from unimsg_rabbitmq.operations import RabbitOperations
-from unimsg_rabbitmq.options import RabbitOptions, Server
+from unimsg_rabbitmq.options import DEFAULT_DELIVERY_LIMIT, RabbitOptions, Server
 from unimsg_rabbitmq.publisher import Call, Publisher
 from unimsg_rabbitmq.receiver import RabbitReceiver
 from unimsg_rabbitmq.starting import Starts
@@ -41,6 +41,8 @@ class RabbitAdapter(Adapter):
         self._receiving = Connection(server, "receiving")
         self._publishers: dict[str, Publisher] = {}
         self._receivers: list[RabbitReceiver] = []
+        self._limits: dict[str, int] = {}
+        """Redeliveries after which RabbitMQ gives a message up, by queue or subscription; negative: never."""
         self._turn = itertools.count()
         self._starts = Starts(self.send)
 
@@ -62,9 +64,14 @@ class RabbitAdapter(Adapter):
         options = topology.options_of(address, wanted)
         if address.kind is Kind.INBOX:
             return
+        limit = topology.arguments_of(address, options)["x-delivery-limit"]
+        self._limits[address.name] = limit if isinstance(limit, int) else DEFAULT_DELIVERY_LIMIT
         try:
             async with asyncio.timeout(timeout) as deadline:
                 link = await self._receiving.get()
+                if wanted.temporary:
+                    await temporary.subscribe(link, address)
+                    return
                 if wanted.start is not None and address.subscription is not None:
                     clock = asyncio.get_running_loop().time
                     # Copying a long history takes its time; only without progress for so long it is given up.
@@ -94,7 +101,8 @@ class RabbitAdapter(Adapter):
         return await self._publisher(exchange).send(call, deadline)
 
     async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> RabbitReceiver:
-        receiver = RabbitReceiver(self._receiving, address, prefetch, self._receivers.remove, grace=grace)
+        limit = self._limits.get(address.name, DEFAULT_DELIVERY_LIMIT)
+        receiver = RabbitReceiver(self._receiving, address, prefetch, self._receivers.remove, grace=grace, limit=limit)
         self._receivers.append(receiver)
         try:
             await receiver.open(timeout)

@@ -12,6 +12,7 @@ from aiormq.abc import AbstractChannel
 from unimsg.backoff import Backoff
 from unimsg.errors import AuthenticationError, ConnectError
 from unimsg.network import speaks_tls
+from unimsg.surprises import Surprises
 from unimsg_rabbitmq.errors import BROKEN, Ended, connect_failure
 from unimsg_rabbitmq.options import Server
 from unimsg_rabbitmq.transport import ChannelEvents, Transport
@@ -43,6 +44,12 @@ class Link:
     @property
     def alive(self) -> bool:
         return not self.reader.lost.done()
+
+    @property
+    def broker(self) -> str:
+        """What the broker says of itself: "RabbitMQ 4.0.5"."""
+        said = self._client.server_properties
+        return " ".join(str(said.get(name, "")) for name in ("product", "version")).strip() or "RabbitMQ"
 
     @property
     def frame_max(self) -> int:
@@ -95,6 +102,7 @@ class Connection:
         self._closed = False
         self._keeper: asyncio.Task[None] | None = None
         self.problem: str | None = None
+        self._surprises = Surprises(log)
 
     async def open(self, timeout: float) -> None:
         """The first connection.
@@ -177,11 +185,8 @@ class Connection:
                 self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        """Nobody foresaw it: a bug of aiormq's or ours. Its traceback once is enough, it may come again each second."""
-        problem = f"RabbitMQ: {self._purpose}: connecting failed: {type(error).__name__}"
-        if problem != self.problem:
-            log.error("%s", problem, exc_info=error)
-        self.problem = problem
+        """Nobody foresaw it: a bug of aiormq's or ours."""
+        self.problem = self._surprises.tell(f"RabbitMQ: {self._purpose}: connecting failed", error)
 
     async def _connect(self, timeout: float) -> Link:
         clock = asyncio.get_running_loop().time

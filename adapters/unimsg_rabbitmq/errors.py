@@ -116,7 +116,8 @@ def is_absent(error: BaseException) -> bool:
 
 
 def unroutable(address: Address, id: str, text: str) -> Unroutable:
-    return Unroutable(f"RabbitMQ: {address.name} does not exist: {text}", channel=address.name, message_id=id)
+    text = f'RabbitMQ: {address.name} does not exist ({text}): create it, or set topology = "create"'
+    return Unroutable(text, channel=address.name, message_id=id)
 
 
 def nacked(address: Address, id: str) -> PublishError:
@@ -124,12 +125,14 @@ def nacked(address: Address, id: str) -> PublishError:
     if address.kind is Kind.TOPIC and address.subscription is None:
         text = f"RabbitMQ: a subscription of {address.name} refused the message (full?); others may have stored it"
         return PublishUnconfirmed(text, channel=address.name, message_id=id)
-    text = f"RabbitMQ: {address.name} refused the message: full (max_length), or without a leader"
+    text = (
+        f"RabbitMQ: {address.name} refused the message: it is full, or without a leader: make room, or raise max_length"
+    )
     return Refused(text, channel=address.name, message_id=id)
 
 
 def forbidden(address: Address, id: str, text: str) -> PublishForbidden:
-    text = f"RabbitMQ: publishing to {address.name} is not allowed: {text}"
+    text = f"RabbitMQ: publishing to {address.name} is not allowed ({text}): grant write on the exchange"
     return PublishForbidden(text, channel=address.name, message_id=id)
 
 

@@ -6,80 +6,125 @@ order, and takes a round trip and a write to disk for each message.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 
-from aiormq.abc import DeliveredMessage
+import aiormq
+from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from unimsg.adapter import Wire
-from unimsg_rabbitmq.connection import Link, answered, close_channel
+from unimsg.mailbox import PAGE, PAGE_BYTES, pages
+from unimsg_rabbitmq.connection import Connection, Link, answered, close_channel
+from unimsg_rabbitmq.errors import BROKEN
 from unimsg_rabbitmq.transport import ChannelEvents
 from unimsg_rabbitmq.wire import wire_of
 
-MOST = 65_535
-"""AMQP has 16 bits for the number of messages that a consumer may hold."""
+FIRST = 20
+"""Messages of the first page: what the others may hold is known from the largest that was seen."""
 TAKEN = 1.0
-"""Seconds without a message, after which others must have taken what is missing of those that waited."""
+"""Seconds without a message, after which RabbitMQ is asked whether any wait at all."""
 QUIET = 0.2
 """The same when all came that waited. What a receiver held that has just been closed comes a little later."""
 BACK = 1.0
 """Seconds for what was seen to be there for others again. It goes back in any case."""
 
 
-async def look(link: Link, queue: str, limit: int) -> Sequence[Wire]:
-    """The first messages that wait, 65,535 at most. Others do not get them meanwhile. Raises aiormq's errors."""
-    most = max(1, min(limit, MOST))  # 0 would mean: no limit
+async def look(connection: Connection, queue: str, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+    """As `Operations.browse`. Others do not get what was shown before it ends. Raises aiormq's errors and TimeoutError.
+
+    A consumer for each page, all on one channel: RabbitMQ sends each so many messages as it may hold, and no bytes
+    limit that.
+    """
     seen = _Seen()
-    channel = await link.channel(seen)
+    async with asyncio.timeout(timeout):
+        link = await connection.get()
+        channel = await link.channel(seen)
+    shown, size = 0, FIRST
     try:
-        waiting = (await answered(channel.queue_declare(queue, passive=True))).message_count or 0
-        await answered(channel.basic_qos(prefetch_count=most))
-        await answered(channel.basic_consume(queue, _unused))
-        await seen.until_quiet(waiting, most)
+        async with asyncio.timeout(timeout):
+            waiting = await _count(channel, queue)
+        while shown < limit:
+            most = min(limit - shown, size)
+            async with asyncio.timeout(timeout):
+                await answered(channel.basic_qos(prefetch_count=most))
+                await answered(channel.basic_consume(queue, _unused))
+                wires = await _page(link, queue, seen, most, waiting - shown)
+            shown += len(wires)
+            size = min(PAGE, max(1, PAGE_BYTES // max(1, *(len(wire.body) for wire in wires)))) if wires else FIRST
+            for page in pages(wires):
+                yield page
+            if len(wires) < most:
+                return
     finally:
         await close_channel(channel)
-    if seen.wires:
-        await _back(link, queue, max(waiting, len(seen.wires)))
-    return seen.wires
+        if shown:
+            await _back(link, queue, max(waiting, shown))
+
+
+async def _page(link: Link, queue: str, seen: "_Seen", most: int, expected: int) -> list[Wire]:
+    """The next `most`, or as many as there are."""
+    while not await seen.has(most, TAKEN if len(seen.wires) < expected else QUIET):
+        if seen.ended:
+            break
+        async with link.scratch() as channel:
+            if not await _count(channel, queue):  # else they are on their way
+                break
+    return seen.take()
 
 
 class _Seen(ChannelEvents):
     def __init__(self) -> None:
         self.wires: list[Wire] = []
+        self.ended = False
+        """The queue was deleted."""
+        self._lost: str | None = None
         self._more = asyncio.Event()
-        self._ended = False
 
-    async def until_quiet(self, waiting: int, limit: int) -> None:
-        """Returns when `limit` came, or when no more is to be expected."""
-        while len(self.wires) < limit and not self._ended:
+    async def has(self, most: int, patience: float) -> bool:
+        """Whether so many came, without so long a pause between them."""
+        while len(self.wires) < most:
+            if self._lost is not None:
+                raise aiormq.AMQPConnectionError(self._lost)
+            if self.ended:
+                return False
             self._more.clear()
             try:
-                async with asyncio.timeout(TAKEN if len(self.wires) < waiting else QUIET):
+                async with asyncio.timeout(patience):
                     await self._more.wait()
             except TimeoutError:
-                return
+                return False
+        return True
+
+    def take(self) -> list[Wire]:
+        taken, self.wires = self.wires, []
+        return taken
 
     def on_delivery(self, method: Basic.Deliver, header: ContentHeader, body: bytes) -> None:
         self.wires.append(wire_of(header.properties, body))
         self._more.set()
 
     def on_cancel(self) -> None:
-        self._ended = True
+        self.ended = True
         self._more.set()
 
     def on_close(self, code: int, text: str) -> None:
-        self.on_cancel()
+        self._lost = text
+        self._more.set()
+
+
+async def _count(channel: AbstractChannel, queue: str) -> int:
+    return (await answered(channel.queue_declare(queue, passive=True))).message_count or 0
 
 
 async def _back(link: Link, queue: str, count: int) -> None:
     """RabbitMQ puts them back a little after it has closed the channel: who looks again at once would miss them."""
     end = asyncio.get_running_loop().time() + BACK
-    async with link.scratch() as channel:
-        while asyncio.get_running_loop().time() < end:
-            declared = await answered(channel.queue_declare(queue, passive=True))
-            if (declared.message_count or 0) >= count:
-                return
+    with suppress(*BROKEN):
+        async with link.scratch() as channel:
+            while await _count(channel, queue) < count and asyncio.get_running_loop().time() < end:
+                pass
 
 
 async def _unused(_: DeliveredMessage) -> None:

@@ -2,12 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime
+from importlib.metadata import version
 
-from unimsg.adapter import Address, ChannelMissing, Difference, Kind, Operations, Wanted, Wire
-from unimsg.errors import CapabilityError
-from unimsg_rabbitmq import errors, starting, topology
+from unimsg.adapter import (
+    About,
+    Address,
+    ChannelMissing,
+    Difference,
+    Kind,
+    Missing,
+    Operations,
+    Right,
+    Wanted,
+    Wire,
+)
+from unimsg.errors import CapabilityError, ConnectError
+from unimsg_rabbitmq import errors, rights, shapes, starting, temporary, topology
 from unimsg_rabbitmq.connection import Connection
+from unimsg_rabbitmq.delays import delay_queues, is_topic
 from unimsg_rabbitmq.history import read
 from unimsg_rabbitmq.look import look
 
@@ -41,7 +55,7 @@ class RabbitOperations(Operations):
             raise errors.operation_failure(error, "counting the messages of", address) from error
         raise ChannelMissing(f"RabbitMQ: {address.name} does not exist")
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
+    async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         """Each look counts as one delivery of what it shows; `..dead` queues have no limit of them.
 
         Raises: as `Operations.browse`, and CapabilityError for an ordered address.
@@ -53,10 +67,47 @@ class RabbitOperations(Operations):
                 f"RabbitMQ: {address.name} is ordered: looking at it could break the order of its keys"
             )
         try:
-            async with asyncio.timeout(timeout):
-                return await look(await self._connection.get(), address.name, limit)
+            async with aclosing(look(self._connection, address.name, limit, timeout)) as pages:
+                async for page in pages:
+                    yield page
         except errors.BROKEN as error:
             raise errors.operation_failure(error, "looking at", address) from error
+
+    async def find(self, address: Address, *, timeout: float) -> Address:
+        try:
+            async with asyncio.timeout(timeout):
+                return await shapes.find(await self._connection.get(), address)
+        except errors.BROKEN as error:
+            raise errors.operation_failure(error, "looking for", address) from error
+
+    async def delete(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        if is_topic(address):
+            raise ValueError(f"RabbitMQ: {address.name} is a topic: only queues and subscriptions are deleted")
+        waiting = [name for name, _ in delay_queues(address, wanted.delays)]
+        try:
+            async with asyncio.timeout(timeout):
+                link = await self._connection.get()
+                await temporary.remove(link, (*topology.queues_of(address), address.name + topology.DEAD, *waiting))
+        except errors.BROKEN as error:
+            raise errors.operation_failure(error, "deleting", address) from error
+
+    async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
+        if address.kind is Kind.INBOX:
+            return []
+        try:
+            async with asyncio.timeout(timeout):
+                return await rights.missing(await self._connection.get(), address, right)
+        except errors.BROKEN as error:
+            raise errors.operation_failure(error, "asking for the permissions of", address) from error
+
+    async def about(self, *, timeout: float) -> About:
+        """RabbitMQ tells nobody its time."""
+        try:
+            async with asyncio.timeout(timeout):
+                broker = (await self._connection.get()).broker
+        except TimeoutError as error:
+            raise ConnectError("RabbitMQ: no connection in time", reason="timeout") from error
+        return About(broker, f"aiormq {version('aiormq')}")
 
     def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         return read(self._connection, topic, since, timeout)

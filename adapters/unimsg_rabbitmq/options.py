@@ -13,7 +13,9 @@ from unimsg.errors import ConfigurationError
 from unimsg.network import host_and_port, tls_context
 from unimsg.options import BrokerOptions, ChannelOptions
 
+DEFAULT_DELIVERY_LIMIT = 100
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
+MOST_PARTITIONS = 256
 
 
 class RabbitOptions(ChannelOptions):
@@ -22,11 +24,11 @@ class RabbitOptions(ChannelOptions):
 
     broker: ClassVar[str] = "rabbitmq"
 
-    partitions: int = Field(default=8, ge=1, le=256)
+    partitions: int = Field(default=8, ge=1, le=MOST_PARTITIONS)
     """Queues that an ordered channel is split into by key; so many receivers share it at most."""
     max_length: int | None = Field(default=None, ge=1)
     """Messages that each queue holds; what is sent beyond is `Refused`. The limit is soft: some more may fit."""
-    delivery_limit: int = Field(default=100, ge=1)
+    delivery_limit: int = Field(default=DEFAULT_DELIVERY_LIMIT, ge=1)
     """Deliveries of one message, shutdowns and lost connections included, before it is moved to `<name>..dead`."""
     arguments: dict[str, bool | int | str] = Field(default_factory=dict)
     """More arguments of the queues, as RabbitMQ names them ("x-max-length-bytes"). They win over ours."""

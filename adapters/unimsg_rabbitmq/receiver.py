@@ -13,8 +13,10 @@ from uuid import uuid4
 from unimsg.adapter import Address, ChannelMissing, Delivery, Kind, Receiver, ReceiverHealth, SettlementLost
 from unimsg.backoff import Backoff
 from unimsg.mailbox import Mailbox
+from unimsg.surprises import Surprises
 from unimsg_rabbitmq import errors, topology
 from unimsg_rabbitmq.connection import Connection, Link
+from unimsg_rabbitmq.options import DEFAULT_DELIVERY_LIMIT
 from unimsg_rabbitmq.session import Session
 
 log = logging.getLogger(__name__)
@@ -41,12 +43,15 @@ class RabbitReceiver(Receiver):
         on_end: Callable[["RabbitReceiver"], None],
         *,
         grace: float = 25.0,
+        limit: int = DEFAULT_DELIVERY_LIMIT,
     ) -> None:
+        """`limit`: of redeliveries, as far as this process knows, for RabbitMQ tells nobody; negative: none."""
         self.address = address
         self.connection = connection
         self.stopped = False
         self._on_end = on_end
         self._grace = grace
+        self._limit = limit
         self._mailbox = Mailbox(prefetch)
         self._surplus: list[Delivery] = []  # came after `stop`
         id, queues = uuid4().hex, topology.queues_of(address)
@@ -127,6 +132,7 @@ class RabbitReceiver(Receiver):
 
     def arrived(self, delivery: Delivery) -> None:
         self._last_delivery = monotonic()
+        delivery.last_chance = 0 <= self._limit <= (delivery.redelivered or 0)
         if self._mailbox.closed:
             self._surplus.append(delivery)
         else:
@@ -226,6 +232,7 @@ class _Feed:
         self.consuming = False
         self.since = monotonic()
         self.problem: str | None = None
+        self._surprises = Surprises(log)
         self._receiver = receiver
         self._queue = queue
         self._prefetch = prefetch
@@ -265,11 +272,8 @@ class _Feed:
                 if missing_since is not None and monotonic() - missing_since > MISSING_FOR:
                     self._receiver.missing()
                     return
-            except Exception as error:  # whatever it is: a receiver never dies silently
-                problem = f"RabbitMQ: receiving from {self._queue} failed: {type(error).__name__}"
-                if problem != self.problem:  # its traceback once is enough: it may come again each second
-                    log.error("%s", problem, exc_info=error)
-                self._fails(problem)
+            except Exception as error:  # noqa: BLE001  # whatever it is: a receiver never dies silently
+                self._fails(self._surprises.tell(f"RabbitMQ: receiving from {self._queue} failed", error))
 
     async def _until_over(self, session: Session) -> None:
         if self._receiver.stopped:

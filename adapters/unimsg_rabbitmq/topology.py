@@ -68,8 +68,6 @@ def options_of(address: Address, wanted: Wanted) -> RabbitOptions:
     Raises:
         CapabilityError: it wants what this adapter does not do.
     """
-    if wanted.history is not None and wanted.history > history.MAX_HISTORY:
-        raise CapabilityError(f"RabbitMQ: {address.name}: a history of {wanted.history}, at most {history.MAX_HISTORY}")
     if wanted.start is not None and address.ordered:
         raise CapabilityError(
             f"RabbitMQ: {address.name} is ordered: where its history meets what is sent now, keys would get out of "
@@ -253,14 +251,15 @@ async def _refuse_other_shapes(link: Link, address: Address) -> None:
         link, look_queue(f"{name}..p{count}")
     )
     if not same:
-        found = await _partitions(link, name)
+        found = await partitions_of_queue(link, name)
         raise TopologyError(
             f"RabbitMQ: {name} exists with {found} partitions, wanted {count}: another number would move keys; "
             "declare it with the same partitions everywhere"
         )
 
 
-async def _partitions(link: Link, name: str) -> int:
+async def partitions_of_queue(link: Link, name: str) -> int:
+    """Of an ordered queue or subscription; 0: there is none of this name."""
     count = 0
     while await exists(link, look_queue(f"{name}..p{count}")):
         count += 1

@@ -19,6 +19,7 @@ Ability = Literal[
     "delete",
     "fair_counts",
     "foreign",
+    "full",
     "hand_over",
     "hosts",
     "join_order",
@@ -31,6 +32,7 @@ Ability = Literal[
     "racing",
     "refuse",
     "restart",
+    "revoke",
     "stall",
     "too_large",
     "vhost",
@@ -47,6 +49,7 @@ Ability = Literal[
 - delete: a channel can be deleted behind the adapter's back
 - fair_counts: what a killed process held counts as delivered once, and goes to living ones only
 - foreign: the broker's plain client can read and write
+- full: a queue can be made to refuse everything, and to take it again (`Harness.full`)
 - hand_over: what waits inside a stopped receiver goes to others before it is closed
 - hosts: the adapter connects to a host and a port, so that it can be given wrong ones
 - join_order, leave_order: the order of a key is kept by this broker while receivers join, leave
@@ -58,6 +61,7 @@ Ability = Literal[
 - racing: of several adapters that make one subscription at once, none undoes what another made
 - refuse: a channel can be made that refuses some messages
 - restart: the broker can be stopped and started with what it stores
+- revoke: the permission to write to a queue can be taken away and given back (`revoke`, `grant`)
 - stall: connections stand still without being closed (`Network.stall`, `Network.flow`)
 - too_large: there is a size that the broker takes no message of
 """
@@ -70,11 +74,13 @@ PARTS: Mapping[str, str] = {
     "cut": "network",
     "delete": "delete",
     "foreign": "put",
+    "full": "full",
     "hosts": "at",
     "password": "with_password",
     "permissions": "forbid",
     "refuse": "refusing",
     "restart": "restart",
+    "revoke": "revoke",
     "stall": "network",
     "too_large": "too_large",
     "vhost": "at_vhost",
@@ -142,6 +148,8 @@ class Harness(ABC):
     """Seconds after which the broker takes an unsettled message back unless the adapter prevents it; 0: never."""
     too_large: int = 0
     """Bytes of a body that the broker refuses, on a channel made with `refusing` or without."""
+    backstop_limit: int = 5
+    """The least for `backstop` with which a killer's neighbours are safe."""
     unproved: ClassVar[Mapping[str, str]] = {}
     """For an `Ability`: why cases that need it do not run here. Printed at the end of the run."""
     slow: ClassVar[Mapping[str, str]] = {}
@@ -196,12 +204,30 @@ class Harness(ABC):
         """Deletes the channel, or the subscription if `address` has one. Missing ones are fine. Ability delete."""
         raise NotImplementedError
 
+    async def sweep(self, address: Address) -> None:
+        """At the end of a case, on a broker that has `leftovers`: deletes the channel or subscription, and what was
+        derived from it."""
+        await self.delete(address)
+
     def refusing(self) -> Wanted:
         """What to `ensure` so that the channel refuses `refused_body` at the latest after 50 of them, and takes an
         empty body at first. Ability refuse."""
         raise NotImplementedError
 
     refused_body: bytes = b"x"
+
+    def full(self, address: Address) -> AbstractAsyncContextManager[None]:
+        """Inside, this queue, which exists, refuses whatever is sent to it. Nothing must be in it. Ability full."""
+        raise NotImplementedError
+
+    async def revoke(self, address: Address) -> tuple[str, Mapping[str, object]]:
+        """An url and options of a user that may do everything but, until `grant`, write to this queue; or to any queue,
+        where the broker does not tell them apart. Ability revoke."""
+        raise NotImplementedError
+
+    async def grant(self, address: Address) -> None:
+        """Takes `revoke` back."""
+        raise NotImplementedError
 
     def at(self, host: str, port: int, *, tls: bool = False) -> str:
         """`url` with another host and port, and with TLS if asked for. Abilities hosts, broken_tls."""

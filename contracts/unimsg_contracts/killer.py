@@ -12,10 +12,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from unimsg import Context, Queue, Service, Settings, connect
+from unimsg import Context, Queue, Retry, Service, Settings, connect
 from unimsg_contracts.member import planted
 
 POISON = "poison"
+SLOW_POISON = "slow poison"
+"""Fails the first time, and kills each time after that."""
+WAIT = 0.5
+"""Seconds between."""
 
 
 class Killer:
@@ -24,8 +28,9 @@ class Killer:
     fault: str | None = None
     """A mutant to plant in it, as `Member.fault`."""
 
-    def __init__(self, settings: Mapping[str, object], queue: str) -> None:
-        self._order = json.dumps({"settings": settings, "queue": queue, "fault": self.fault}).encode() + b"\n"
+    def __init__(self, settings: Mapping[str, object], queue: str, *, ordered: bool = False) -> None:
+        order = {"settings": settings, "queue": queue, "ordered": ordered, "fault": self.fault}
+        self._order = json.dumps(order).encode() + b"\n"
         self.handled: list[str] = []
         self.deaths = 0
 
@@ -55,12 +60,14 @@ class Killer:
 
 
 async def _run(order: Mapping[str, Any]) -> None:  # what the other half of this file wrote
-    queue = Queue(order["queue"], str)
-    service = Service("orders", grace=1.0)
+    queue: Queue[str] = Queue(order["queue"], str, ordered=order["ordered"])
+    service = Service("orders", grace=1.0, retry=Retry(WAIT))
 
     @service.handler(queue, concurrency=4)
     async def handle(body: str, context: Context) -> None:
-        if body == POISON:
+        if body == SLOW_POISON and context.attempt == 1:
+            raise RuntimeError("on purpose")
+        if body in (POISON, SLOW_POISON):
             os.kill(os.getpid(), signal.SIGKILL)
         sys.stdout.write(f"{body}\n")
         sys.stdout.flush()

@@ -3,15 +3,16 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Self, TypeVar
+from dataclasses import replace
+from typing import Any, Self, TypeVar, overload
 
 import pytest
 from typing_extensions import TypeForm
 
 import unimsg
-from unimsg import Bus, Queue, Service, Settings, Topic, registry
+from unimsg import Bus, Queue, ReplyQueue, Service, Settings, Topic, UnimsgError, registry
 from unimsg.adapter import Adapter, Address, ChannelMissing, Delivery, Kind, Receiver, SettlementLost, Wanted, Wire
 from unimsg.config import Topology as TopologySetting
 from unimsg.errors import PublishError
@@ -23,6 +24,7 @@ from unimsg_contracts.worker import History, Worker
 
 T = TypeVar("T")
 Body = TypeVar("Body")
+Reply = TypeVar("Reply")
 
 RUN = secrets.token_hex(4)
 """Part of every name, so that runs on one broker never meet."""
@@ -53,6 +55,7 @@ class Stage:
         self._receivers: list[Receiver] = []
         self._adapters: list[Adapter] = []
         self._made: list[Address] = []
+        self._tasks: list[asyncio.Task[Any]] = []
         self._air: dict[Adapter, tuple[Address, Receiver]] = {}
         self._rest = AsyncExitStack()
 
@@ -113,6 +116,11 @@ class Stage:
         await self.within(adapter.ensure(address, wanted or Wanted(), timeout=self.recovery), "ensure")
         return address
 
+    async def is_missing(self, adapter: Adapter, address: Address) -> bool:
+        """Whether the channel does not exist on the broker."""
+        found = await adapter.operations().inspect(address, Wanted(), timeout=self.recovery)
+        return bool(found) and found[0].found is None
+
     # ---- adapters and receivers
 
     async def adapter(self, *, url: str | None = None, options: Mapping[str, object] | None = None) -> Adapter:
@@ -166,31 +174,63 @@ class Stage:
         self,
         *services: Service[Any],
         url: str | None = None,
+        options: Mapping[str, object] | None = None,
         topology: TopologySetting = "create",
         channels: Mapping[str, Mapping[str, Any]] | None = None,
+        prefix: str = "",
     ) -> AsyncIterator[Bus]:
-        """`unimsg.connect` on this broker, with this stage's adapter. `channels`: their settings."""
+        """`unimsg.connect` on this broker, with this stage's adapter. `channels`: their settings. `prefix`: of all
+        names on the broker."""
         url = url or self.harness.url
+        if prefix:
+            self._made += [replace(address, channel=prefix + address.channel) for address in self._made]
         scheme = url.partition("://")[0]
-        broker = {"url": url, **self.harness.options}
+        broker = {"url": url, **(self.harness.options if options is None else options)}
+        self._made += _subscriptions_of(services)
         registry.register(scheme, self.adapter_type)
         try:
-            settings = Settings(brokers={"default": broker}, topology=topology, channels=channels or {})
+            settings = Settings(brokers={"default": broker}, topology=topology, channels=channels or {}, prefix=prefix)
             async with unimsg.connect(*services, settings=settings) as bus:
                 yield bus
         finally:
             registry.register(scheme, None)
 
-    def declare_queue(self, body: TypeForm[Body], **how: Any) -> Queue[Body]:
+    @overload
+    def declare_queue(self, body: TypeForm[Body], *, replies: TypeForm[Reply], **how: Any) -> Queue[Body, Reply]: ...
+    @overload
+    def declare_queue(
+        self,
+        body: TypeForm[Body],
+        *,
+        key: Callable[[Body], str] = ...,
+        codec: Any = ...,
+        ordered: bool = ...,
+        ttl: float = ...,
+        upgrades: Any = ...,
+    ) -> Queue[Body]: ...
+    def declare_queue(self, body: Any, **how: Any) -> Any:
         """A queue with a name that nobody else uses. `how`: as `unimsg.Queue` (which types it)."""
-        queue: Queue[Body] = Queue(self.name(), body, **how)
+        queue: Queue[Any, Any] = Queue(self.name(), body, **how)
         self._made.append(Address(queue.name, Kind.QUEUE, partitions=8 if queue.ordered else 0))
         return queue
 
-    def declare_topic(self, body: TypeForm[Body], **how: Any) -> Topic[Body]:
-        topic: Topic[Body] = Topic(self.name(), body, **how)
+    @overload
+    def declare_topic(self, body: TypeForm[Body], *, replies: TypeForm[Reply], **how: Any) -> Topic[Body, Reply]: ...
+    @overload
+    def declare_topic(self, body: TypeForm[Body], **how: Any) -> Topic[Body]: ...
+    def declare_topic(self, body: Any, **how: Any) -> Any:
+        topic: Topic[Any, Any] = Topic(self.name(), body, **how)
         self._made.append(Address(topic.name, Kind.TOPIC, partitions=8 if topic.ordered else 0))
         return topic
+
+    def declare_reply_queue(self, reply: TypeForm[Reply]) -> ReplyQueue[Reply]:
+        queue: ReplyQueue[Reply] = ReplyQueue(self.name(), reply)
+        self._made.append(self.address_of(queue))
+        return queue
+
+    def address_of(self, queue: ReplyQueue[Any]) -> Address:
+        """Where a reply queue lives on the broker."""
+        return Address(f"unimsg.reply.{queue.name}", Kind.QUEUE)
 
     # ---- acts
 
@@ -286,6 +326,19 @@ class Stage:
                 pytest.fail(f"{what} not done within {seconds:g} s")
             raise
 
+    def begin(self, act: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Runs it in the background, until the case's end at the latest."""
+        task = asyncio.create_task(act)
+        self._tasks.append(task)
+        return task
+
+    async def answer(self, asking: Awaitable[T]) -> T:
+        """What a request or another call returns; fails if that is an error."""
+        try:
+            return await self.within(asking, "a call", self.limit)
+        except UnimsgError as error:
+            pytest.fail(f"no answer: {error!r}")
+
     async def breathe(self, adapter: Adapter) -> None:
         """Several full round trips over this broker: time enough for it to do what it should not."""
         if adapter not in self._air:
@@ -308,12 +361,15 @@ class Stage:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         problems = [await self._closed(reader.leave()) for reader in self._readers]
         problems += [await self._closed(worker.abandon()) for worker in self._workers]
         problems += [await self._closed(receiver.aclose()) for receiver in self._receivers]
         problems += [await self._closed(adapter.aclose(timeout=5.0)) for adapter in self._adapters]
         if self.harness.leftovers:
-            problems += [await self._closed(self.harness.delete(address)) for address in reversed(self._made)]
+            problems += [await self._closed(self.harness.sweep(address)) for address in reversed(self._made)]
         problems.append(await self._closed(self._rest.aclose()))
         if exc[0] is None:
             for problem in problems:
@@ -328,3 +384,13 @@ class Stage:
         except Exception as error:  # noqa: BLE001  # told after the rest is closed
             return error
         return None
+
+
+def _subscriptions_of(services: Iterable[Service[Any]]) -> list[Address]:
+    """What is made for handlers of topics."""
+    return [
+        Address(handler.channel.name, Kind.TOPIC, handler.subscription, 8 if handler.channel.ordered else 0)
+        for service in services
+        for handler in service.handlers
+        if handler.subscription is not None
+    ]

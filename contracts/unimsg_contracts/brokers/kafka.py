@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]  # no py.typed
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
 from unimsg_kafka import KafkaOptions
 from unimsg_kafka.adapter import KafkaAdapter
 
@@ -30,6 +31,7 @@ GIVEN: Mapping[str, str] = {
     "stall": f"the broker of {VARIABLE} sends its clients around any proxy",
     "password": f"the broker of {VARIABLE} may ask for none",
     "permissions": f"the broker of {VARIABLE} is not ours to change",
+    "revoke": f"the broker of {VARIABLE} is not ours to change",
 }
 SETTINGS: Mapping[str, str] = {
     "KAFKA_NODE_ID": "1",
@@ -65,6 +67,7 @@ class KafkaHarness(Harness):
     recovery = 40.0
     too_large = 2_000_000
     refused_body = b"x" * 60_000
+    backstop_limit = 3
     unproved: ClassVar[Mapping[str, str]] = {
         "counts_shutdowns": "on Kafka the deaths of processes count, and shutdowns do not",
         "hand_over": "Kafka gives a partition to others when its receiver closes",
@@ -133,14 +136,42 @@ class KafkaHarness(Harness):
         return self.at("127.0.0.1", self._container.ports[LOGIN]), options
 
     async def forbid(self, address: Address) -> tuple[str, Mapping[str, object]]:
-        assert self._container is not None
-        script = ("/opt/kafka/bin/kafka-acls.sh", "--bootstrap-server", "localhost:9096", "--add")
         rule = ("--deny-principal", f"User:{USER}", "--operation", "All", "--topic", address.channel)
-        await asyncio.to_thread(self._container.run, *script, *rule, "--group", address.name)
+        await self._permit("--add", *rule, "--group", address.name)
         return self.with_password("right")
+
+    async def revoke(self, address: Address) -> tuple[str, Mapping[str, object]]:
+        """Where there is a rule for a topic, nothing else is allowed there."""
+        rule = [part for operation in ("Read", "Describe", "DescribeConfigs") for part in ("--operation", operation)]
+        await self._permit("--add", "--allow-principal", f"User:{USER}", *rule, "--topic", address.channel)
+        return self.with_password("right")
+
+    async def grant(self, address: Address) -> None:
+        await self._permit("--remove", "--force", "--topic", address.channel)
+
+    async def _permit(self, *rule: str) -> None:
+        assert self._container is not None
+        script = ("/opt/kafka/bin/kafka-acls.sh", "--bootstrap-server", "localhost:9096")
+        await asyncio.to_thread(self._container.run, *script, *rule)
 
     def refusing(self) -> Wanted:
         return Wanted(options=KafkaOptions(config={"max.message.bytes": "20000"}))
+
+    @asynccontextmanager
+    async def full(self, address: Address) -> AsyncIterator[None]:
+        """Kafka's topics are never full: it takes no record, however small, which is as final an answer."""
+        await self._limit(address, 1)
+        yield
+        await self._limit(address, 1_100_000)
+
+    async def _limit(self, address: Address, size: int) -> None:
+        configs = {"max.message.bytes": str(size), "retention.ms": "-1"}  # all that differs from the broker's own
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
+        await admin.start()
+        try:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, address.channel, configs=configs)])
+        finally:
+            await admin.close()
 
     def backstop(self, limit: int) -> Mapping[str, Any]:
         return {"kafka": {"delivery_limit": limit}}
@@ -152,6 +183,16 @@ class KafkaHarness(Harness):
             await admin.delete_topics([address.channel])
             while address.channel in await admin.list_topics():  # noqa: ASYNC110  # a broker sets no event
                 await asyncio.sleep(0.05)
+        finally:
+            await admin.close()
+
+    async def sweep(self, address: Address) -> None:
+        """The topic goes with all that is named after it. Kafka may take its time: nobody uses the names again."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
+        await admin.start()
+        try:
+            names = await admin.list_topics()
+            await admin.delete_topics([name for name in names if _is_of(name, address)])
         finally:
             await admin.close()
 
@@ -203,3 +244,7 @@ def _foreign(record: Any) -> Foreign:  # aiokafka's ConsumerRecord, untyped
 def _ready(container: Container) -> bool:
     script = "/opt/kafka/bin/kafka-broker-api-versions.sh"
     return container.answers(DIRECT) and container.succeeds(script, "--bootstrap-server", "localhost:9096")
+
+
+def _is_of(topic: str, address: Address) -> bool:
+    return topic.startswith(f"{address.name}..") or (address.subscription is None and topic == address.channel)

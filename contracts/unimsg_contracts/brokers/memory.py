@@ -28,6 +28,7 @@ class MemoryHarness(Harness):
         "permissions": "it has none",
         "processes": "each process has its own",
         "restart": "it dies with its process",
+        "revoke": "it has no permissions",
         "stall": NO_NETWORK,
         "vhost": "it has none",
     }
@@ -44,6 +45,13 @@ class MemoryHarness(Harness):
 
     def refusing(self) -> Wanted:
         return Wanted(options=MemoryOptions(max_length=3))
+
+    @asynccontextmanager
+    async def full(self, address: Address) -> AsyncIterator[None]:
+        (line,) = MemoryBroker.current().lines(address)
+        line.max_length = 0
+        yield
+        line.max_length = None
 
     async def put(self, address: Address, message: Foreign) -> None:
         """There is no other program in this process: what the real adapters make of a foreign message is put in."""

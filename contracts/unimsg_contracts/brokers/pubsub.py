@@ -25,6 +25,7 @@ VARIABLE = "UNIMSG_TEST_PUBSUB_URL"
 IMAGE = "gcr.io/google.com/cloudsdktool/google-cloud-cli:emulators"
 PROJECT = "local"
 PORT = 8085
+NEVER_FULL = "nothing makes the emulator refuse some messages of a topic"
 DEAD_STREAMS = "the emulator goes on giving messages to a lost stream, 10 s each, for up to 70 s"
 HAND_OVER = "the emulator gives later messages of a key to others while it still holds earlier ones; service unproved"
 
@@ -43,7 +44,9 @@ class PubSubHarness(Harness):
         "partitions": "Pub/Sub orders each key by itself, whatever count of partitions is declared",
         "password": "the emulator asks for none",
         "racing": "the emulator lets several creations of one subscription succeed, each undoing the last",
-        "refuse": "nothing makes the emulator refuse some messages of a topic",
+        "full": NEVER_FULL,
+        "refuse": NEVER_FULL,
+        "revoke": "the emulator has no permissions",
         "permissions": "the emulator has none",
         "restart": "the emulator keeps everything in memory: a restart forgets it",
         "vhost": "Pub/Sub has none",
@@ -104,6 +107,19 @@ class PubSubHarness(Harness):
             await _if_there(subscriber.delete_subscription(subscription=path, timeout=10.0))
             if address.kind is Kind.QUEUE:
                 await _if_there(publisher.delete_topic(topic=self._path("topics", address.channel), timeout=10.0))
+
+    async def sweep(self, address: Address) -> None:
+        await self.delete(address)
+        project = f"projects/{urlsplit(self.url).netloc}"
+        async with self._clients() as (publisher, subscriber):
+            subscriptions = [found.name async for found in await subscriber.list_subscriptions(project=project)]
+            for path in subscriptions:
+                if path.startswith(self._path("subscriptions", f"{address.name}..")):
+                    await _if_there(subscriber.delete_subscription(subscription=path, timeout=10.0))
+            topics = [found.name async for found in await publisher.list_topics(project=project)]
+            for path in topics:
+                if path.startswith(self._path("topics", f"{address.name}..")):
+                    await _if_there(publisher.delete_topic(topic=path, timeout=10.0))
 
     async def put(self, address: Address, message: Foreign) -> None:
         attributes = dict(message.attributes)

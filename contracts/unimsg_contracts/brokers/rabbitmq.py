@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -11,11 +11,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, DeliveryMode
+from aio_pika.exceptions import DeliveryError
 from pamqp.common import FieldValue
 from unimsg_rabbitmq import RabbitOptions
 from unimsg_rabbitmq.adapter import RabbitAdapter
 from unimsg_rabbitmq.delays import delay_queue, delays_of
 from unimsg_rabbitmq.history import stream_of
+from unimsg_rabbitmq.topology import DEAD_ARGUMENTS
 
 from unimsg.adapter import Address, Kind, Wanted
 from unimsg_contracts.containers import Container, engine_missing, image_of
@@ -25,7 +27,7 @@ from unimsg_contracts.proxy import Proxy
 VARIABLE = "UNIMSG_TEST_RABBITMQ_URL"
 IMAGE = "rabbitmq:4.0-management"
 PORT = 5672
-STEPS = (0.01, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
+STEPS = (0.01, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400)
 """Seconds that cases make messages wait, and the common ones: what waits there is deleted with its channel."""
 
 
@@ -49,7 +51,7 @@ class RabbitHarness(Harness):
         return VARIABLE if self._given else f"container {image_of('rabbitmq', IMAGE)}"
 
     def reason_against(self, ability: str) -> str | None:
-        if self._given and ability in ("restart", "permissions"):
+        if self._given and ability in ("restart", "permissions", "revoke"):
             return f"the broker of {VARIABLE} is not ours to change"
         return super().reason_against(ability)
 
@@ -93,15 +95,46 @@ class RabbitHarness(Harness):
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{vhost}"))
 
     async def forbid(self, address: Address) -> tuple[str, Mapping[str, object]]:
-        assert self._container is not None
         user = f"nobody-{address.channel}"
-        for command in (("add_user", user, "pass"), ("set_permissions", user, "^$", "^$", "^$")):
-            await asyncio.to_thread(self._container.run, "rabbitmqctl", *command)
+        await self._control("add_user", user, "pass")
+        await self._control("set_permissions", user, "^$", "^$", "^$")
+        return self._with_user(user), {"password": "pass"}
+
+    async def revoke(self, address: Address) -> tuple[str, Mapping[str, object]]:
+        """Whoever may write to the default exchange may write to every queue."""
+        user = f"reader-{address.channel}"
+        await self._control("add_user", user, "pass")
+        await self._control("set_permissions", user, ".*", r"^(?!amq\.default$)", ".*")
+        return self._with_user(user), {"password": "pass"}
+
+    async def grant(self, address: Address) -> None:
+        await self._control("set_permissions", f"reader-{address.channel}", ".*", ".*", ".*")
+
+    async def _control(self, *command: str) -> None:
+        assert self._container is not None
+        await asyncio.to_thread(self._container.run, "rabbitmqctl", *command)
+
+    def _with_user(self, user: str) -> str:
         parts = urlsplit(self.url)
-        return urlunsplit(parts._replace(netloc=f"{user}@{parts.hostname}:{parts.port}")), {"password": "pass"}
+        return urlunsplit(parts._replace(netloc=f"{user}@{parts.hostname}:{parts.port}"))
 
     def refusing(self) -> Wanted:
         return Wanted(options=RabbitOptions(max_length=3))
+
+    @asynccontextmanager
+    async def full(self, address: Address) -> AsyncIterator[None]:
+        """Made anew, since arguments never change, as one that takes a few messages; and those are put into it."""
+        async with self._channel() as channel:
+            await channel.queue_delete(address.name)
+            arguments: dict[str, FieldValue] = {**DEAD_ARGUMENTS, "x-max-length": 3}
+            queue = await channel.declare_queue(address.name, durable=True, arguments=arguments)
+            with suppress(DeliveryError):  # it says no a moment after it is full
+                for _ in range(100):
+                    await channel.default_exchange.publish(aio_pika.Message(b"filler"), address.name)
+        yield
+        async with self._channel() as channel:
+            queue = await channel.get_queue(address.name)
+            await queue.purge()
 
     def backstop(self, limit: int) -> Mapping[str, Any]:
         return {"rabbitmq": {"delivery_limit": limit}}

@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from unimsg import Context, DeadLetter, Reject, Retry, Service
-from unimsg.adapter import Address, Kind
+from unimsg.adapter import Address, Kind, Operations, Wire
 from unimsg_contracts.handled import Handled
 from unimsg_contracts.harness import Foreign
 from unimsg_contracts.marks import guarantee
@@ -179,6 +179,70 @@ async def test_redrive_puts_back_what_is_chosen(stage: Stage) -> None:
 
 
 @guarantee("G8")
+async def test_redrive_gets_past_what_is_not_wanted(stage: Stage) -> None:
+    """What is chosen is found behind more than a process may hold, and is put back; all the rest stays."""
+    queue = stage.declare_queue(str)
+    handled = Handled[str]()
+    service = Service("orders", grace=2.0)
+
+    @service.handler(queue)
+    async def handle(body: str, context: Context) -> None:
+        handled.note(body, context)
+
+    adapter = await stage.adapter()
+    dead_letters = Address(f"{queue.name}..dead", Kind.QUEUE)
+    others = [stage.wire(bytes(900_000)) for _ in range(40)]  # 36 MB
+    async with stage.bus(service) as bus:
+        for at in range(0, len(others), 5):
+            await stage.send(adapter, dead_letters, others[at : at + 5])
+        await stage.send(adapter, dead_letters, [stage.wire(b"wanted", headers={"content-type": "text/plain"})])
+        redrive = bus.redrive(queue, where=lambda letter: letter.message.body == b"wanted")
+        assert await stage.within(redrive, "redrive", stage.limit / 2) == 1
+        await eventually(lambda: bool(handled.seen), stage.recovery, lambda: "it does not come back")
+    reader = await stage.reader(adapter, dead_letters)
+    await stage.arrive(others, reader, patience=stage.recovery)
+    assert handled.bodies == ["wanted"]
+
+
+@guarantee("G8")
+async def test_dropping_removes_what_is_chosen(stage: Stage) -> None:
+    """For good: it is handled by nobody and shown no more. What is not chosen stays, and can be put back."""
+    queue = stage.declare_queue(str)
+    handled = Handled[str]()
+    broken = True
+    service = Service("orders", grace=2.0, retry=Retry())
+
+    @service.handler(queue)
+    async def handle(body: str, context: Context) -> None:
+        handled.note(body, context)
+        if broken:
+            raise Reject(body)
+
+    async with stage.bus(service) as bus:
+        for body in ("a", "b", "c", "d"):
+            await bus.send(queue, body)
+        left: set[str] = set()
+
+        async def are_left(count: int) -> bool:
+            left.clear()
+            left.update([letter.message.body.decode() async for letter in bus.dead_letters(queue)])
+            return len(left) == count
+
+        await eventually(lambda: are_left(4), stage.recovery, lambda: f"{left} are dead")
+        broken = False
+        handled.seen.clear()
+        chosen = bus.drop_dead_letters(queue, where=lambda letter: letter.error_text in ("a", "b"))
+        assert await stage.within(chosen, "drop", 3 * stage.recovery) == 2
+        await eventually(lambda: are_left(2), stage.recovery, lambda: f"{left} are left")
+        assert left == {"c", "d"}
+        assert await stage.within(bus.drop_dead_letters(queue, limit=1), "drop", 3 * stage.recovery) == 1
+        await eventually(lambda: are_left(1), stage.recovery, lambda: f"{left} are left")
+        assert await stage.within(bus.redrive(queue), "redrive", 3 * stage.recovery) == 1
+        await eventually(lambda: bool(handled.seen), stage.recovery, lambda: "nothing came back")
+    assert set(handled.bodies) <= {"c", "d"}
+
+
+@guarantee("G8")
 async def test_redrive_reaches_one_subscription(stage: Stage) -> None:
     """A dead letter of a subscription comes back to it alone."""
     topic = stage.declare_topic(str)
@@ -255,48 +319,6 @@ async def test_an_interrupted_redrive_loses_nothing(stage: Stage) -> None:
     assert left, "the redrive was not interrupted"
 
 
-@guarantee("G8", needs=("delete",))
-async def test_a_dead_letter_that_cannot_be_stored_is_held(stage: Stage) -> None:
-    """The dead-letter queue is deleted and nobody may make it anew: the message stays, and `health` says why; others
-    are handled; nothing is lost."""
-    queue = stage.declare_queue(str)
-    handled = Handled[str]()
-    dead_letters = Address(f"{queue.name}..dead", Kind.QUEUE)
-
-    def service() -> Service:
-        made = Service("orders", grace=2.0)
-
-        @made.handler(queue)
-        async def handle(body: str, context: Context) -> None:
-            handled.note(body, context)
-            if body == "bad":
-                raise Reject("never")
-
-        return made
-
-    async with stage.bus(service()):
-        pass  # makes the channels
-    async with stage.bus(service(), topology="off") as bus:
-        await stage.harness.delete(dead_letters)
-        await bus.send(queue, "bad")
-        await bus.send(queue, "good")
-
-        async def told() -> bool:
-            return any("cannot go on" in problem for problem in (await bus.health()).problems)
-
-        await eventually(told, stage.recovery, lambda: "health does not tell that the message cannot go on")
-        await eventually(lambda: bool(handled.of("good")), stage.recovery, lambda: "others wait for it")
-    async with stage.bus(service()) as bus:
-        letters: list[DeadLetter] = []
-
-        async def dead() -> bool:
-            letters[:] = [letter async for letter in bus.dead_letters(queue)]
-            return bool(letters)
-
-        await eventually(dead, stage.recovery, lambda: "the message that was held is gone")
-    assert [letter.message.body for letter in letters] == [b"bad"]
-
-
 @guarantee("G8")
 async def test_a_dead_letter_lets_its_key_go_on(stage: Stage) -> None:
     """On an ordered channel, what waits behind a dead letter is handled then, in order."""
@@ -329,15 +351,16 @@ async def test_browsing_removes_nothing(stage: Stage) -> None:
     operations = adapter.operations()
 
     async def browsed(limit: int) -> list[str]:
-        return [
-            wire.id
-            for wire in await stage.within(operations.browse(queue, limit=limit, timeout=stage.recovery), "browse")
-        ]
+        return [wire.id for wire in await stage.within(_browsed(operations, queue, limit, stage.recovery), "browse")]
 
     assert sorted(await browsed(100)) == sorted(wire.id for wire in wires)
     assert len(await browsed(5)) == 5
     assert sorted(await browsed(100)) == sorted(wire.id for wire in wires)
-    shown = await operations.browse(queue, limit=100, timeout=stage.recovery)
+    shown = await _browsed(operations, queue, 100, stage.recovery)
     assert {(wire.id, wire.body) for wire in shown} == {(wire.id, wire.body) for wire in wires}
     reader = await stage.reader(adapter, queue)
     await stage.exactly(adapter, queue, wires, reader, patience=stage.recovery)
+
+
+async def _browsed(operations: Operations, address: Address, limit: int, timeout: float) -> list[Wire]:
+    return [wire async for page in operations.browse(address, limit=limit, timeout=timeout) for wire in page]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from unimsg.adapter import ReceiverClosed
+from unimsg.adapter import ReceiverClosed, Wire
 from unimsg_contracts.marks import guarantee
 from unimsg_contracts.reading import ids
 from unimsg_contracts.stage import Stage
@@ -122,3 +122,21 @@ async def test_closing_is_bounded_when_the_broker_is_dead(stage: Stage) -> None:
     network.flow()
     await network.cut()
     await stage.arrive(wires, await stage.reader(await stage.adapter(), queue), patience=stage.recovery)
+
+
+@guarantee("G4")
+async def test_what_was_acknowledged_just_before_the_end_never_comes_again(stage: Stage) -> None:
+    """Of hundreds of messages all but the first are acknowledged, and the receiver is closed at once, while the broker
+    is busy storing others: the first one alone is delivered again."""
+    adapter, other = await stage.adapter(), await stage.adapter()
+    queue, aside = await stage.queue(adapter), await stage.queue(other)
+    wires, large = stage.wires(600), [Wire(f"large-{number}", bytes(60_000)) for number in range(100)]
+    await stage.send(adapter, queue, wires)
+    receiver = await stage.receiver(adapter, queue, prefetch=len(wires))
+    first, *others = await stage.take(receiver, wires)
+    storing = asyncio.create_task(stage.send(other, aside, large))
+    await asyncio.sleep(0.02)  # so that it is under way
+    await stage.ack(receiver, others)
+    await receiver.aclose()
+    await storing
+    await stage.exactly(adapter, queue, [first.wire], await stage.reader(adapter, queue), patience=stage.recovery)

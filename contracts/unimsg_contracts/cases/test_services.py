@@ -275,3 +275,30 @@ async def test_health_is_not_ready_without_the_broker(stage: Stage) -> None:
         await eventually(not_ready, stage.recovery, lambda: "ready without the broker")
         await network.back()
         await eventually(ready, stage.recovery, lambda: "not ready after the broker's return")
+
+
+@guarantee("G13")
+async def test_headers_go_on_with_what_is_sent_because_of_a_message(stage: Stage) -> None:
+    """Those that a service propagates, and no others; what the call says wins, what the message lacks is left out."""
+    queue, follow, event = stage.declare_queue(str), stage.declare_queue(str), stage.declare_topic(str)
+    service = Service("orders", grace=2.0, propagate=("tenant", "step", "missing"))
+    witness = Service("witness", grace=2.0)
+    seen: dict[str, dict[str, str]] = {}
+
+    @service.handler(queue)
+    async def handle(body: str, context: Context) -> None:
+        await context.send(follow, "sent", headers={"step": "2"})
+        await context.publish(event, "published")
+
+    @witness.handler(follow)
+    async def take(body: str, context: Context) -> None:
+        seen[body] = dict(context.message.headers)
+
+    @witness.handler(event)
+    async def watch(body: str, context: Context) -> None:
+        seen[body] = dict(context.message.headers)
+
+    async with stage.bus(witness), stage.bus(service) as bus:
+        await bus.send(queue, "first", headers={"tenant": "ä€", "step": "1", "private": "x"})
+        await eventually(lambda: len(seen) >= 2, stage.recovery, lambda: f"only {list(seen)} came")
+    assert seen == {"sent": {"tenant": "ä€", "step": "2"}, "published": {"tenant": "ä€", "step": "1"}}

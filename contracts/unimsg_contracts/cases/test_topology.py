@@ -1,12 +1,9 @@
 """G16: what a channel needs and the broker does not have is an error before anything is sent."""
 
-from datetime import timedelta
-
 import pytest
 
 from unimsg.adapter import Adapter, Address, ChannelMissing, Kind, Wanted
 from unimsg.errors import (
-    CapabilityError,
     ConfigurationError,
     PermissionDenied,
     PublishForbidden,
@@ -80,18 +77,6 @@ async def refused(stage: Stage, adapter: Adapter, wrong: Address) -> None:
         await stage.within(adapter.ensure(wrong, Wanted(), timeout=stage.recovery), "ensure")
     differences = await adapter.operations().inspect(wrong, Wanted(), timeout=stage.recovery)
     assert differences, f"{wrong}: ensure refuses it, and inspect finds no difference"
-
-
-@guarantee("G16")
-async def test_history_beyond_the_broker_is_refused(stage: Stage) -> None:
-    """A topic that must be replayable for longer than the broker can is a `CapabilityError` that names it."""
-    adapter = await stage.adapter()
-    most = adapter.capabilities.max_history
-    wanted = Wanted(history=(most or timedelta()) + timedelta(days=1))
-    topic = stage.topic_address()
-    with pytest.raises(CapabilityError, match=topic.channel):
-        await stage.within(adapter.ensure(topic, wanted, timeout=stage.recovery), "ensure")
-    assert await adapter.operations().inspect(topic, Wanted(), timeout=stage.recovery), "refused, and made all the same"
 
 
 @guarantee("G16")

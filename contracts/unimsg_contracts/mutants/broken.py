@@ -5,7 +5,20 @@ from datetime import datetime
 from functools import cache
 from typing import ClassVar, Self
 
-from unimsg.adapter import Adapter, AdapterHealth, Address, Delivery, Difference, Operations, Receiver, Wanted, Wire
+from unimsg.adapter import (
+    About,
+    Adapter,
+    AdapterHealth,
+    Address,
+    Delivery,
+    Difference,
+    Missing,
+    Operations,
+    Receiver,
+    Right,
+    Wanted,
+    Wire,
+)
 from unimsg.errors import PublishError
 
 
@@ -77,11 +90,23 @@ class BrokenOperations(Operations):
     async def backlog(self, address: Address, *, timeout: float) -> int | None:
         return await self.inner.backlog(address, timeout=timeout)
 
-    async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-        return await self.inner.browse(address, limit=limit, timeout=timeout)
+    def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+        return self.inner.browse(address, limit=limit, timeout=timeout)
 
     def history(self, topic: Address, since: datetime, *, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
         return self.inner.history(topic, since, timeout=timeout)
+
+    async def find(self, address: Address, *, timeout: float) -> Address:
+        return await self.inner.find(address, timeout=timeout)
+
+    async def delete(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        await self.inner.delete(address, wanted, timeout=timeout)
+
+    async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
+        return await self.inner.permissions(address, right, timeout=timeout)
+
+    async def about(self, *, timeout: float) -> About:
+        return await self.inner.about(timeout=timeout)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Mutants of the Kafka adapter, in its own code."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import AsyncMock, patch
@@ -75,23 +75,25 @@ def skips_what_comes_early() -> Iterator[None]:
 @contextmanager
 def browse_commits() -> Iterator[None]:
     """Reads what waits as the group itself, and commits what it has read."""
-    browse = KafkaOperations._browse
+    browse = KafkaOperations.browse
 
-    async def browse_and_commit(operations: KafkaOperations, address: Address, limit: int) -> list[Wire]:
+    async def browse_and_commit(
+        operations: KafkaOperations, address: Address, *, limit: int, timeout: float
+    ) -> AsyncGenerator[Sequence[Wire], None]:
         topics = operations._topics
         found = await waiting(topics, address)
         consumer = topics.clients.consumer(group_id=address.name)
         await consumer.start()
         try:
-            wires = await browse(operations, address, limit)
+            async for page in browse(operations, address, limit=limit, timeout=timeout):
+                yield page
             consumer.assign(list(found))
             if found:
                 await consumer.commit({place: (what.end, "") for place, what in found.items()})
         finally:
             await consumer.stop()
-        return wires
 
-    with patch.object(KafkaOperations, "_browse", browse_and_commit):
+    with patch.object(KafkaOperations, "browse", browse_and_commit):
         yield
 
 

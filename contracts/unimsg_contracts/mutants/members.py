@@ -1,10 +1,11 @@
-"""Mutants of the core and of adapters that are planted in each process of a crew, since the fault must be there."""
+"""Mutants that are planted in each process of a crew, and in the command line's, since the fault must be there."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest.mock import patch
 
 from unimsg.adapter import Delivery, Receiver
+from unimsg_contracts.commands import Command
 from unimsg_contracts.killer import Killer
 from unimsg_contracts.member import Member
 from unimsg_contracts.mutants.broken import BrokenReceiver
@@ -13,13 +14,15 @@ Planting = Callable[[], AbstractContextManager[None]]
 
 
 def in_members(fault: Planting) -> Planting:
-    """`fault`, which must stand under its name in its module, in the processes of a crew, and in those that are killed;
-    and here, for what this process makes on the broker."""
+    """`fault`, which must stand under its name in its module, in the processes of a crew, in those that are killed and
+    in commands; and here, for what this process makes on the broker."""
     name = f"{fault.__module__}:{fault.__name__}"
 
     @contextmanager
     def planted() -> Iterator[None]:
-        with fault(), patch.object(Member, "fault", name), patch.object(Killer, "fault", name):
+        with fault(), ExitStack() as stack:
+            for kind in (Member, Killer, Command):
+                stack.enter_context(patch.object(kind, "fault", name))
             yield
 
     planted.__name__, planted.__doc__ = fault.__name__, fault.__doc__

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from unimsg import _consumer
+from unimsg import _held
 from unimsg import _memory_broker as broker
 from unimsg._lanes import Lanes
 from unimsg._routes import Route
@@ -70,7 +70,7 @@ def inbox_stays() -> Iterator[None]:
 @contextmanager
 def more_than_concurrency() -> Iterator[None]:
     """The core runs more handlers than it may."""
-    with patch.object(_consumer, "Lanes", lambda concurrency: Lanes[Any](concurrency + 2)):  # the works of the core
+    with patch.object(_held, "Lanes", lambda concurrency: Lanes[Any](concurrency + 2)):  # the works of the core
         yield
 
 

@@ -1,12 +1,24 @@
 """Mutants that connect, make channels, or tell of them wrongly."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Self
 
-from unimsg.adapter import Adapter, AdapterHealth, Address, Difference, Kind, Receiver, Wanted, Wire
+from unimsg.adapter import (
+    About,
+    Adapter,
+    AdapterHealth,
+    Address,
+    Difference,
+    Kind,
+    Missing,
+    Receiver,
+    Right,
+    Wanted,
+    Wire,
+)
 from unimsg.errors import ConnectError, PublishError, PublishForbidden, PublishUnconfirmed, TopologyError
 from unimsg_contracts.mutants.broken import Broken, BrokenOperations
 
@@ -138,13 +150,6 @@ class AcceptsDifferences(Broken):
             await super().ensure(address, wanted, timeout=timeout)
 
 
-class DropsHistory(Broken):
-    """Ignores a need that it cannot meet."""
-
-    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
-        await super().ensure(address, replace(wanted, history=None), timeout=timeout)
-
-
 class ReceiverCreates(Broken):
     """Makes the channel that it is asked to receive from."""
 
@@ -193,9 +198,9 @@ class BrowsingRemoves(Broken):
             super().__init__(adapter.operations())
             self._adapter = adapter
 
-        async def browse(self, address: Address, *, limit: int, timeout: float) -> Sequence[Wire]:
-            found = await super().browse(address, limit=limit, timeout=timeout)
-            receiver = await self._adapter.receiver(address, prefetch=max(1, len(found)), timeout=timeout)
+        async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+            found = [page async for page in super().browse(address, limit=limit, timeout=timeout)]
+            receiver = await self._adapter.receiver(address, prefetch=max(1, sum(map(len, found))), timeout=timeout)
             try:
                 async with asyncio.timeout(timeout if found else 0):
                     await receiver.ack(await receiver.receive())
@@ -203,10 +208,92 @@ class BrowsingRemoves(Broken):
                 pass
             finally:
                 await receiver.aclose()
-            return found
+            for page in found:
+                yield page
 
     def operations(self) -> Operations:
         return self.Operations(self.inner)
+
+
+class ShowsOnePage(Broken):
+    """Takes what fits into one page for all that is there."""
+
+    class Operations(BrokenOperations):
+        async def browse(self, address: Address, *, limit: int, timeout: float) -> AsyncGenerator[Sequence[Wire], None]:
+            async for page in super().browse(address, limit=limit, timeout=timeout):
+                yield page
+                return
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
+
+
+class FindsWhatIsAsked(Broken):
+    """Says of any channel that it is as the caller thinks."""
+
+    class Operations(BrokenOperations):
+        async def find(self, address: Address, *, timeout: float) -> Address:
+            return address
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
+
+
+class DeletesNothing(Broken):
+    """Leaves it to the broker to clean up."""
+
+    class Operations(BrokenOperations):
+        async def delete(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+            if address.kind is Kind.TOPIC and address.subscription is None:
+                raise ValueError(address.name)
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
+
+
+class TemporaryAsAny(Broken):
+    """Makes a temporary subscription like any other, its topic included."""
+
+    async def ensure(self, address: Address, wanted: Wanted, *, timeout: float) -> None:
+        await super().ensure(address, replace(wanted, temporary=False), timeout=timeout)
+
+
+class AllowsAll(Broken):
+    """Misses no permission."""
+
+    class Operations(BrokenOperations):
+        async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
+            return []
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
+
+
+class AsksByDoing(Broken):
+    """Makes what it is asked about."""
+
+    class Operations(BrokenOperations):
+        def __init__(self, adapter: Adapter) -> None:
+            super().__init__(adapter.operations())
+            self._adapter = adapter
+
+        async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
+            await self._adapter.ensure(address, Wanted(), timeout=timeout)
+            return []
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner)
+
+
+class SaysNothing(Broken):
+    """Does not know what it speaks to."""
+
+    class Operations(BrokenOperations):
+        async def about(self, *, timeout: float) -> About:
+            return About("", "")
+
+    def operations(self) -> Operations:
+        return self.Operations(self.inner.operations())
 
 
 class AlwaysWell(Broken):

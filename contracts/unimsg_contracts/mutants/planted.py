@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -40,6 +42,18 @@ class Mutant:
             if self.patch is not None:
                 stack.enter_context(self.patch())
             yield around(self.fault, adapter_type) if self.fault is not None else adapter_type
+
+
+def instead(owner: Any, name: str, fault: Any, why: str) -> Callable[[], AbstractContextManager[None]]:
+    """A mutant in which `owner` has `fault` as `name`."""
+
+    @contextmanager
+    def planted() -> Iterator[None]:
+        with patch.object(owner, name, fault):
+            yield
+
+    planted.__name__, planted.__doc__ = why.replace(" ", "_"), why
+    return planted
 
 
 async def assert_caught(mutant: Mutant, harness: Harness) -> None:

@@ -3,48 +3,57 @@
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from unimsg import MemoryStore, RetryAfter, _avro_walk, _bodies, _copies, _failing, _graveyard, _replay, _routes, _xml
+from unimsg import (
+    MemoryStore,
+    RetryAfter,
+    _avro_walk,
+    _bodies,
+    _copies,
+    _failing,
+    _graveyard,
+    _redriving,
+    _replay,
+    _routes,
+    _xml,
+    context,
+)
 from unimsg._batches import BatchConsumer
 from unimsg._bodies import Bodies
-from unimsg._consumer import Consumer
 from unimsg._copies import Copies, Copy
 from unimsg._delays import Delays
 from unimsg._graveyard import Graveyard
 from unimsg._handling import Attempt
+from unimsg._held import Held
 from unimsg._publisher import Publisher
+from unimsg._redriving import Dropping, Redriving
 from unimsg._routes import Route
+from unimsg._settlements import Settlements
 from unimsg._targets import publisher_to
+from unimsg._tries import Tries
 from unimsg.adapter import Address, Delivery, Kind, Receiver, Wire
 from unimsg.dead_letters import ATTEMPT
 from unimsg.errors import UnimsgError
 from unimsg.retry import Again, Dead, Reject, Retry, decide
 from unimsg_contracts.killer import Killer
 from unimsg_contracts.mutants.broken import BrokenReceiver
+from unimsg_contracts.mutants.planted import instead as _instead
 from unimsg_contracts.stage import Stage
 
 Lane = Any  # of the core's works
 
 
-def _instead(owner: Any, name: str, fault: Any, why: str) -> Callable[[], AbstractContextManager[None]]:
-    """A mutant in which `owner` has `fault` as `name`."""
-
-    @contextmanager
-    def planted() -> Iterator[None]:
-        with patch.object(owner, name, fault):
-            yield
-
-    planted.__name__, planted.__doc__ = why.replace(" ", "_"), why
-    return planted
-
-
 _again, _dead, _send = Copies.again, Copies.dead, Copy.send
+
+
+def _all_headers(_names: Sequence[str], wire: Wire, *_others: Wire) -> Mapping[str, str]:
+    return {name: value for name, value in wire.headers.items() if name in ("tenant", "step", "private")}
 
 
 def _same_attempt(copies: Copies, wire: Wire, delay: float, attempt: int, first_failed: str) -> Copy:
@@ -70,12 +79,15 @@ async def _refusal_swallowed(copy: Copy) -> UnimsgError | None:
     return None
 
 
-def _cancellation_fails(consumer: Consumer, lane: Lane) -> None:
-    consumer._failed(lane, RuntimeError("cancelled"))
+async def _not_now(settlements: Settlements) -> None: ...
 
 
-def _without_key(consumer: Consumer, delivery: Delivery, receiver: Receiver) -> None:
-    consumer._lanes.put(delivery, (delivery, receiver))
+def _cancellation_fails(tries: Tries, lane: Lane) -> None:
+    tries._failed(lane, RuntimeError("cancelled"))
+
+
+def _without_key(held: Held, delivery: Delivery, receiver: Receiver) -> None:
+    held.lanes.put(delivery, (delivery, receiver))
 
 
 def _rejected_again(policy: Retry, error: BaseException, attempt: int) -> Again | Dead:
@@ -94,40 +106,66 @@ def _everything(graveyard: Graveyard, where: object, limit: int | None, rate: fl
     return _redrive(graveyard, lambda _: True, limit, rate)
 
 
+def _all_dropped(graveyard: Graveyard, where: object, limit: int | None) -> Any:
+    return _drop(graveyard, lambda _: True, limit)
+
+
+async def _none_dropped(dropping: Dropping, receiver: Receiver, target: object, deliveries: Sequence[Delivery]) -> int:
+    return len(deliveries)
+
+
 def _record_kept(wire: Wire) -> Wire:
     return Wire(wire.id, wire.body, {**wire.headers, ATTEMPT: "7"}, wire.key)
 
 
 async def _removed_first(
-    graveyard: Graveyard, receiver: Receiver, target: Publisher, deliveries: Sequence[Delivery]
+    redriving: Redriving, receiver: Receiver, target: Publisher, deliveries: Sequence[Delivery]
 ) -> int:
     await receiver.ack(deliveries)
     await asyncio.sleep(0.2)
-    return await _put_back(graveyard, receiver, target, deliveries)
+    return await _put_back(redriving, receiver, target, deliveries)
 
 
-_redrive, _put_back = Graveyard.redrive, Graveyard._put_back
+_redrive, _drop, _put_back = Graveyard.redrive, Graveyard.drop, Redriving._put_back
+
+
+async def _held_for_good(others: Any, deliveries: Sequence[Delivery]) -> None:
+    others.passed += len(deliveries)
+
+
+async def _thrown_away(others: Any, deliveries: Sequence[Delivery]) -> None:
+    await others._receiver.ack(deliveries)
 
 
 def _to_all(route: Route, source: Address) -> Publisher:
     return publisher_to(route, replace(source, subscription=None))
 
 
+propagates_nothing = _instead(context, "propagated", lambda *_: {}, "propagates nothing")
+propagates_all = _instead(context, "propagated", _all_headers, "propagates all")
 counts_no_attempts = _instead(Copies, "again", _same_attempt, "counts no attempts")
 retries_the_whole_topic = _instead(Copies, "again", _whole_topic, "retries the whole topic")
 waits_with_its_slot = _instead(Copy, "send", _never_done, "waits with its slot")
 acknowledges_without_a_copy = _instead(Copy, "send", _never_sent, "acknowledges without a copy")
 swallows_refused_copies = _instead(Copy, "send", _refusal_swallowed, "swallows refused copies")
-counts_cancellation = _instead(Consumer, "_give_back", _cancellation_fails, "counts cancellation")
-forgets_keys = _instead(Consumer, "_put", _without_key, "forgets keys")
+settles_at_the_end = _instead(Settlements, "drain", _not_now, "settles at the end")
+hammers = _instead(Copy, "next_wait", lambda _: 0.0, "hammers")
+holds_without_a_word = _instead(_failing.Failing, "stays", lambda *_: None, "holds without a word")
+never_tries_again = _instead(Copy, "next_wait", lambda _: 3600.0, "never tries again")
+counts_cancellation = _instead(Tries, "_give_back", _cancellation_fails, "counts cancellation")
+forgets_keys = _instead(Held, "put", _without_key, "forgets keys")
 retries_what_is_final = _instead(_failing, "decide", _rejected_again, "retries what is final")
 records_nothing = _instead(_failing, "record", _nothing_recorded, "records nothing")
+drops_everything = _instead(Graveyard, "drop", _all_dropped, "drops everything")
+drops_nothing = _instead(Dropping, "_put_back", _none_dropped, "drops nothing")
 redrives_everything = _instead(Graveyard, "redrive", _everything, "redrives everything")
 redrives_as_the_seventh_attempt = _instead(
-    _graveyard, "without_record", _record_kept, "redrives as the seventh attempt"
+    _redriving, "without_record", _record_kept, "redrives as the seventh attempt"
 )
-removes_before_it_puts_back = _instead(Graveyard, "_put_back", _removed_first, "removes before it puts back")
-redrives_to_all_subscriptions = _instead(_graveyard, "publisher_to", _to_all, "redrives to all subscriptions")
+holds_what_is_not_wanted = _instead(_redriving._Others, "add", _held_for_good, "holds what is not wanted")
+removes_what_is_not_wanted = _instead(_redriving._Others, "add", _thrown_away, "removes what is not wanted")
+removes_before_it_puts_back = _instead(Redriving, "_put_back", _removed_first, "removes before it puts back")
+redrives_to_all_subscriptions = _instead(_redriving, "publisher_to", _to_all, "redrives to all subscriptions")
 delays_whatever_is_asked = _instead(Delays, "check", lambda *_: None, "delays whatever is asked")
 replays_to_all_subscriptions = _instead(_replay, "publisher_to", _to_all, "replays to all subscriptions")
 replays_as_any_message = _instead(_replay, "_marked", lambda wire: wire, "replays as any message")
@@ -170,14 +208,14 @@ def _any_type(bodies: Any, type: str | None, content_type: str | None, data: byt
 def _apart(consumer: Any, lanes: Sequence[Lane], deliveries: Sequence[Delivery], *, stopped: bool) -> None:
     for lane in lanes:
         for _ in range(lane.running):
-            consumer._settle(lane, "ack")
+            consumer._held.settle(lane, "ack")
 
 
 _killer = Killer.__init__
 
 
-def _without_channels(killer: Killer, settings: Mapping[str, object], queue: str) -> None:
-    _killer(killer, {**settings, "channels": {}}, queue)
+def _without_channels(killer: Killer, settings: Mapping[str, object], queue: str, *, ordered: bool = False) -> None:
+    _killer(killer, {**settings, "channels": {}}, queue, ordered=ordered)
 
 
 _numbers = itertools.count()

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from unimsg_pubsub import operations, wire
-from unimsg_pubsub.leases import Leases
+from unimsg_pubsub import wire
+from unimsg_pubsub.leases import Leases, tokens
 from unimsg_pubsub.receiver import PubSubReceiver
 from unimsg_pubsub.topology import Topology
 
-from unimsg.adapter import Delivery, Receiver
+from unimsg.adapter import Delivery
 
 
 @contextmanager
@@ -39,14 +39,12 @@ def gives_back_at_stop() -> Iterator[None]:
 @contextmanager
 def acknowledges_what_it_shows() -> Iterator[None]:
     """Browsing consumes."""
-    read = operations._all_of
 
-    async def all_of(receiver: Receiver, limit: int, until: float) -> list[Delivery]:
-        found = await read(receiver, limit, until)
-        await receiver.ack(found)
-        return found
+    def acknowledged(receiver: PubSubReceiver, deliveries: Sequence[Delivery]) -> None:
+        receiver._leases.drop(receiver._mailbox.settle(deliveries))
+        receiver._acknowledge(tokens(deliveries))
 
-    with patch.object(operations, "_all_of", all_of):
+    with patch.object(PubSubReceiver, "set_aside", acknowledged):
         yield
 
 

@@ -1,20 +1,20 @@
 """Mutants of the RabbitMQ adapter, in its own code."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import patch
 
 from pamqp.commands import Basic
 from unimsg_rabbitmq import errors, operations, topology
 from unimsg_rabbitmq.adapter import RabbitAdapter
-from unimsg_rabbitmq.connection import Link
+from unimsg_rabbitmq.connection import Connection
 from unimsg_rabbitmq.delays import Arguments, delay_queues
 from unimsg_rabbitmq.options import RabbitOptions
 from unimsg_rabbitmq.receiver import RabbitReceiver
 from unimsg_rabbitmq.session import Session
 from unimsg_rabbitmq.wire import wire_of
 
-from unimsg.adapter import Address, Wire
+from unimsg.adapter import Address, Delivery, Wire
 from unimsg.errors import PublishError, Refused
 
 
@@ -40,6 +40,19 @@ def cancels_at_stop() -> Iterator[None]:
         await session.cancel()
 
     with patch.object(RabbitReceiver, "_give_back_surplus", give_back_surplus):
+        yield
+
+
+@contextmanager
+def knows_no_last_chance() -> Iterator[None]:
+    """Says nothing of what will be given up if it comes once more."""
+    arrived = RabbitReceiver.arrived
+
+    def quiet(receiver: RabbitReceiver, delivery: Delivery) -> None:
+        receiver._limit = -1
+        arrived(receiver, delivery)
+
+    with patch.object(RabbitReceiver, "arrived", quiet):
         yield
 
 
@@ -95,15 +108,18 @@ def delays_without_headers() -> Iterator[None]:
 def forgets_what_it_shows() -> Iterator[None]:
     """What was looked at is acknowledged."""
 
-    async def look(link: Link, queue: str, limit: int) -> Sequence[Wire]:
+    async def look(
+        connection: Connection, queue: str, limit: int, timeout: float
+    ) -> AsyncGenerator[Sequence[Wire], None]:
         wires: list[Wire] = []
-        async with link.scratch() as channel:
+        async with (await connection.get()).scratch() as channel:
             while len(wires) < limit:
                 message = await channel.basic_get(queue, no_ack=True)
                 if not isinstance(message.delivery, Basic.GetOk):
                     break
                 wires.append(wire_of(message.header.properties, message.body))
-        return wires
+        if wires:
+            yield wires
 
     with patch.object(operations, "look", look):
         yield
