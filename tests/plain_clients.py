@@ -207,7 +207,7 @@ class PubSubClient:
 
         with patch.dict(os.environ, PUBSUB_EMULATOR_HOST=self._emulator):
             publisher, client = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
-        topic = publisher.topic_path(self.project, "unimsg.replies")
+        topic = publisher.topic_path(self.project, f"{name.partition('unimsg.inbox.')[0]}unimsg.replies")
         with suppress(AlreadyExists):
             publisher.create_topic(name=topic)
         with client as subscriber:

@@ -77,8 +77,7 @@ class Place:
         now = datetime.now(UTC)
         text = json.dumps(message).replace(f'"{SECONDS}"', str(int(now.timestamp())))
         text = text.replace(TIME, timestamp(now)).replace(DEADLINE, timestamp(now + timedelta(seconds=30)))
-        text = text.replace("projects/local/topics/orders", f"projects/local/topics/{self.settings.prefix}orders")
-        text = text.replace("projects/local/", f"projects/{self.project}/")
+        text = text.replace("projects/local/topics/", f"projects/{self.project}/topics/{self.settings.prefix}")
         text = re.sub(r'"(routing_key|topic)": "(?!projects)', rf'"\1": "{self.settings.prefix}', text)
         for field in ("key", "unimsg-inbox"):
             text = text.replace(f'"{field}": "{inbox}"', f'"{field}": "{self.inbox}"')
@@ -112,7 +111,7 @@ async def place(harness: Harness) -> AsyncIterator[Place]:
     yield Place(harness, plain_client(harness), settings)
     if harness.leftovers:
         await harness.delete(address(settings))
-        if harness.name == "kafka":
+        if harness.name != "rabbitmq":
             await harness.delete(Address(f"{settings.prefix}unimsg.replies", Kind.QUEUE))
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypeForm
 
+from unimsg._avro_plain import plain_schema
 from unimsg._avro_walk import Walk, rule_of
 from unimsg._bodytype import BodyType, members
 from unimsg.errors import ConfigurationError, DecodeError, EncodeError
@@ -39,6 +40,7 @@ class Avro(Generic[B]):
 
     content_type = "application/avro"
     also_read = ("avro/binary", "application/vnd.apache.avro+binary")
+    schema_format = "application/vnd.apache.avro+json;version=1.9.0"
 
     def __init__(self, body: TypeForm[B], schema: Schema, *, reads: Sequence[Schema] = ()) -> None:
         """Raises ConfigurationError: no Avro schema; arrays of items that take no bytes; a member without a record."""
@@ -57,6 +59,15 @@ class Avro(Generic[B]):
         if part is None:
             raise ConfigurationError(f"this Avro codec has no schema for {getattr(member, '__name__', member)}")
         return part
+
+    def schema(self) -> Any:  # JSON
+        """The schema that bodies are written with: of a union body, one for each class."""
+        own = [part.schema() for part in self._parts.values()]
+        return own[0] if len(own) == 1 else own
+
+    def reads(self) -> list[Any]:  # JSON
+        """The schemas of other writers, whose bodies are read, too."""
+        return [schema for part in self._parts.values() for schema in part.reads()]
 
     def encode(self, body: B) -> bytes:
         parts = list(self._parts.items())
@@ -95,11 +106,18 @@ class _Part:
 
     content_type = Avro.content_type
     also_read = Avro.also_read
+    schema_format = Avro.schema_format
 
     def __init__(self, body: Any, own: _Writer, reads: Sequence[_Writer]) -> None:
         self._type: BodyType[Any] = BodyType(body, "Avro")
         self._own = own
         self.writers = {writer.head: writer for writer in (*reads, own)}
+
+    def schema(self) -> Any:  # JSON
+        return plain_schema(self._own.parsed)
+
+    def reads(self) -> list[Any]:  # JSON
+        return [plain_schema(writer.parsed) for writer in self.writers.values() if writer is not self._own]
 
     def encode(self, body: Any) -> bytes:
         self._type.check(body)

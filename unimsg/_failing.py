@@ -11,7 +11,7 @@ from unimsg._handling import Undecodable
 from unimsg._message import now, shown
 from unimsg.adapter import Delivery, Kind
 from unimsg.dead_letters import attempt_of, first_failed_of, record, text_of
-from unimsg.retry import Again, Dead, Reject, Retry, decide
+from unimsg.retry import Again, Dead, Reject, Retry, alone, decide
 
 log = logging.getLogger("unimsg")
 
@@ -54,6 +54,7 @@ class Failing:
         if isinstance(error, Undecodable):
             decision, error = Dead(error.reason), error.error
         else:
+            error = alone(error)
             decision = decide(self._retry, error, number)
             if isinstance(decision, Again) and self._is_awaited_no_longer(delivery, decision.delay):
                 decision = Dead("failed")

@@ -2,7 +2,7 @@
 
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypeForm
 
@@ -22,6 +22,11 @@ class Json(Generic[B]):
         """Raises ConfigurationError if pydantic knows no schema for `body`."""
         self._type = BodyType(body, "JSON")
         self._adapter = self._type.adapter
+
+    @property
+    def type_adapter(self) -> TypeAdapter[B]:
+        """What knows the JSON Schema of its bodies."""
+        return self._adapter
 
     def of(self, member: type[Any]) -> "Json[Any]":
         """The codec of one member of a union body: two members may look alike, and the message says which it is."""

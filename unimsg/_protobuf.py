@@ -41,6 +41,17 @@ class Protobuf(Generic[B]):
         self._to_wire: Callable[[B], Message] | None = to_wire
         self._from_wire: Callable[[Any], B] | None = from_wire
 
+    @property
+    def schema_format(self) -> str:
+        """Protobuf, in the version of its `schema`."""
+        return f"application/vnd.google.protobuf;version={2 if 'proto2' in self.schema().partition(';')[0] else 3}"
+
+    def schema(self) -> str:
+        """The .proto file of its messages."""
+        from unimsg._protobuf_text import source_of  # not above: few programs ask
+
+        return source_of(self._wire.DESCRIPTOR)
+
     def encode(self, body: B) -> bytes:
         message: object = body if self._to_wire is None else self._to_wire(body)
         if not isinstance(message, self._wire):

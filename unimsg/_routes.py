@@ -9,12 +9,12 @@ from unimsg._delays import Delays
 from unimsg._message import CONTENT_TYPE, after, check_headers, check_id, check_key, now, now_and_id
 from unimsg._publisher import Publisher
 from unimsg._suggestion import suggestion
-from unimsg.adapter import Address, Kind, Wanted, Wire
+from unimsg.adapter import Adapter, Address, Kind, Wanted, Wire
 from unimsg.channel import Channel
 from unimsg.errors import CapabilityError, ConfigurationError, ConnectError, EncodeError, PublishRejected
 
 if TYPE_CHECKING:
-    from unimsg.config import Settings
+    from unimsg.config import ChannelSettings, Settings
     from unimsg.options import ChannelOptions
 
 DEFAULT_PARTITIONS = 8
@@ -187,23 +187,11 @@ class Routes:
         tables = settings.model_extra or {}
         if not tables.keys() <= OWN_KINDS:  # else no other client need be loaded to know them
             self._refuse_unknown_tables(channel, tables)
-        own = tables.get(broker.adapter.broker, {})
-        options = self._options(channel, broker, {**_set(settings, "max_body"), **own})
+        options = options_of(channel, broker.adapter, settings)
         route = Route(channel, broker, name, options)
         self._refuse_second_declaration(route)
         self._routes[channel] = route
         return route
-
-    def _options(self, channel: Channel[Any, Any], broker: Broker, configured: dict[str, Any]) -> "ChannelOptions":
-        """Those in code that are for this broker, then those of the configuration, which win."""
-        from unimsg.options import validated  # not above: it needs pydantic, which takes long to import
-
-        model = broker.adapter.options_type
-        values: dict[str, Any] = {}
-        for option in channel.options:
-            if option.broker in ("", broker.adapter.broker):
-                values.update(option.model_dump(exclude_unset=True))
-        return validated(model, f"channels.{channel.name}.{broker.adapter.broker}", {**values, **configured})
 
     def _refuse_unknown_tables(self, channel: Channel[Any, Any], tables: Mapping[str, Any]) -> None:
         kinds = self._brokers.kinds()
@@ -225,6 +213,21 @@ class Routes:
             )
 
 
-def _set(settings: Any, name: str) -> dict[str, Any]:
-    value = getattr(settings, name)
-    return {} if value is None else {name: value}
+def options_of(
+    channel: Channel[Any, Any], adapter: Adapter | type[Adapter], settings: "ChannelSettings"
+) -> "ChannelOptions":
+    """Those in code that are for this broker, then those of the configuration, which win.
+
+    Raises:
+        ConfigurationError: an unknown or invalid option.
+    """
+    from unimsg.options import validated  # not above: it needs pydantic, which takes long to import
+
+    values: dict[str, Any] = {}
+    for option in channel.options:
+        if option.broker in ("", adapter.broker):
+            values.update(option.model_dump(exclude_unset=True))
+    if settings.max_body is not None:
+        values["max_body"] = settings.max_body
+    values.update((settings.model_extra or {}).get(adapter.broker, {}))
+    return validated(adapter.options_type, f"channels.{channel.name}.{adapter.broker}", values)

@@ -1,7 +1,7 @@
 """The XML codec: models of pydantic-xml, read by a parser that knows no DTD."""
 
 import re
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Union
 from xml.parsers import expat
 
 from lxml import etree
@@ -47,6 +47,12 @@ class Xml(Generic[M]):
             if not (isinstance(model, type) and issubclass(model, BaseXmlModel)):
                 raise ConfigurationError(f"no XML codec for {model!r}: a pydantic_xml.BaseXmlModel is wanted")
         self._adapters = {model: TypeAdapter(model) for model in self._models}
+
+    @property
+    def type_adapter(self) -> TypeAdapter[Any]:
+        """What knows the fields of its bodies."""
+        union: Any = Union[self._models]  # noqa: UP007  # made at run time, of one or more
+        return TypeAdapter(union)
 
     def of(self, member: type[Any]) -> "Xml[Any]":
         """The codec of one member of a union body."""

@@ -10,7 +10,18 @@ if TYPE_CHECKING:
     from unimsg._protobuf import Protobuf
     from unimsg._xml import Xml
 
-__all__ = ["Avro", "Binary", "Codec", "Json", "Protobuf", "Text", "UnionCodec", "Xml", "default_codec"]
+__all__ = [
+    "Avro",
+    "Binary",
+    "Codec",
+    "DescribedCodec",
+    "Json",
+    "Protobuf",
+    "Text",
+    "UnionCodec",
+    "Xml",
+    "default_codec",
+]
 
 B = TypeVar("B")
 
@@ -36,6 +47,17 @@ class UnionCodec(Protocol):
 
     def of(self, member: type[Any]) -> Codec[Any]:
         """The codec of one member of the union. Raises ConfigurationError: it knows no such class."""
+
+
+@runtime_checkable
+class DescribedCodec(Protocol):
+    """What a codec may have besides, for the document of the service's API: how its bodies look."""
+
+    schema_format: str
+    """The language of its schema, as AsyncAPI names it: "application/schema+json;version=draft-07"."""
+
+    def schema(self) -> Any:
+        """The schema: text, or JSON as Python has it."""
 
 
 class Text:

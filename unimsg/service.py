@@ -100,7 +100,8 @@ class Service(Generic[State]):
 
     `name` is the CloudEvents source of what it sends, and its subscription of each topic. `lifespan`: an async context
     manager made from the bus; what it yields is `context.state`. It is entered before the first message and left after
-    the last. `retry`: what becomes of a message whose handler failed, unless the handler has its own.
+    the last. `sends`: the channels that it sends to, which its AsyncAPI document tells others; nothing else depends
+    on it. `retry`: what becomes of a message whose handler failed, unless the handler has its own.
     `expose_errors`: the texts of errors, which may hold anything, go into dead letters. `grace`: seconds that running
     handlers get to end at shutdown; those that do not are cancelled, and their messages are delivered again. `around`:
     each wraps every attempt of every handler, the first outermost. `propagate`: names of headers (14 at most) that are
@@ -113,6 +114,7 @@ class Service(Generic[State]):
         self: "Service[None]",
         name: str,
         *,
+        sends: Sequence[Channel[Any, Any]] = ...,
         retry: Retry = ...,
         expose_errors: bool = ...,
         grace: float = ...,
@@ -125,6 +127,7 @@ class Service(Generic[State]):
         name: str,
         *,
         lifespan: "Callable[[Bus], AbstractAsyncContextManager[State]]",
+        sends: Sequence[Channel[Any, Any]] = ...,
         retry: Retry = ...,
         expose_errors: bool = ...,
         grace: float = ...,
@@ -136,6 +139,7 @@ class Service(Generic[State]):
         name: str,
         *,
         lifespan: "Callable[[Bus], AbstractAsyncContextManager[Any]] | None" = None,
+        sends: Sequence[Channel[Any, Any]] = (),
         retry: Retry = DEFAULT_RETRY,
         expose_errors: bool = False,
         grace: float = 25.0,
@@ -151,6 +155,7 @@ class Service(Generic[State]):
             raise ConfigurationError(f"service {name}: grace must be 0 or more seconds, not {grace}")
         self.name = name
         self.lifespan = lifespan
+        self.sends = _channels(name, sends)
         self.retry = retry
         self.expose_errors = expose_errors
         self.grace = grace
@@ -318,6 +323,14 @@ class Service(Generic[State]):
             return function
 
         return declare
+
+
+def _channels(service: str, sends: Sequence[Channel[Any, Any]]) -> tuple[Channel[Any, Any], ...]:
+    channels = tuple(sends)
+    for channel in channels:
+        if not isinstance(channel, Channel):
+            raise ConfigurationError(f"service {service}: sends= takes queues and topics, not {channel!r}")
+    return channels
 
 
 def refuse_second(handlers: Sequence[Handler], handler: Handler) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from waiting import until
 
 import unimsg
-from unimsg import Bus, Queue, Reject, Retry, Service, Settings, Topic
+from unimsg import Bus, Queue, Reject, ReplyQueue, Retry, Service, Settings, Topic
 from unimsg.cli import dead
 from unimsg.cli.dead import drop, found, ids_of, redrive
 from unimsg.cli.graves import FIELDS, fitting, letter_as_dict, letter_in_a_line
@@ -92,6 +92,28 @@ async def test_of_a_subscription_and_of_nothing() -> None:
         for name in ("orders.none", "orders.placed", "orders.placed/none", "orders.place/shop"):
             with pytest.raises(TopologyError):
                 await found(SETTINGS, name, everything, 10)
+
+
+async def test_of_a_reply_queue() -> None:
+    answers = ReplyQueue("orders.answers", str)
+    service = Service("client", retry=Retry())
+
+    @service.handler(answers)
+    async def handle(body: str | unimsg.RemoteError) -> None:
+        raise Reject("never")
+
+    asked = Queue("orders.ask", str, replies=str)
+    responder = Service("shop")
+
+    @responder.handler(asked)
+    async def answer(body: str) -> str:
+        return body.upper()
+
+    async with unimsg.connect(service, responder, url="memory://") as bus:
+        await bus.send(asked, "a", reply_to=answers)
+        while not (letters := await found(SETTINGS, "orders.answers", everything, 10)):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert [letter.message.body for letter in letters] == [b"A"]
 
 
 async def test_redrive_puts_back_what_is_chosen() -> None:

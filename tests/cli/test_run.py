@@ -39,13 +39,14 @@ async def place(number: int) -> None: ...
 class Running:
     """The program, and the lines that it and its workers wrote."""
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, own_group: bool = False, **environment: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "unimsg.cli", "run", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, **environment},
+            process_group=0 if own_group else None,
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -130,6 +131,17 @@ def test_workers_run_side_by_side_and_end_together(start: Callable[..., Running]
     assert running.ends() == 0
     assert set(running.pids("down")) == set(running.pids("up")), "\n".join(running.lines)
     assert running.process.pid not in running.pids("up")
+
+
+def test_ctrl_c_on_a_terminal_reaches_each_worker_once(start: Callable[..., Running]) -> None:
+    """It goes to the whole process group, at any time: while they start, too."""
+    for begun in (False, True):
+        running = start("--workers", "2", own_group=True)
+        word = "running: orders.place" if begun else "started: process"
+        running.until(lambda: sum(word in line for line in running.lines) == 2, word)  # noqa: B023
+        os.killpg(running.process.pid, signal.SIGINT)
+        assert running.ends() == 0, running.lines
+        assert not any("Traceback" in line for line in running.lines), running.lines
 
 
 def test_a_worker_that_crashed_is_started_again(start: Callable[..., Running]) -> None:

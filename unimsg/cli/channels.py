@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from unimsg import Bus, Queue, Topic
+from unimsg import Bus, Queue, ReplyQueue, Topic
 from unimsg._routes import DEFAULT_PARTITIONS
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Address, ChannelMissing, Kind
@@ -78,6 +78,18 @@ async def existing(
     return channel
 
 
+async def reply_queue(bus: Bus, name: str) -> ReplyQueue[bytes] | None:
+    """The reply queue of this name, if there is one; by its name on the broker it is known to nobody but who asked."""
+    queue = ReplyQueue(name, bytes, codec=AsItIs())
+    route = bus._routes.get(queue)
+    await route.broker.connect()
+    try:
+        await route.broker.adapter.operations().find(route.address, timeout=LOOK_TIMEOUT)
+    except ChannelMissing:
+        return None
+    return queue
+
+
 class _Body(bytes):
     """One that is given a message type."""
 
@@ -86,6 +98,6 @@ def channels_of(spec: str) -> Iterator[Channel[Any, Any]]:
     """What its services handle and send to, and what its module knows beside them."""
     for service in load(spec):
         yield from (handler.channel for handler in service.handlers)
-        yield from getattr(service, "sends", ())
+        yield from service.sends
     module = sys.modules[spec.partition(":")[0]]
     yield from (value for value in vars(module).values() if isinstance(value, Channel))
