@@ -31,6 +31,7 @@ QUEUES = (
     "food.how-long",
     "food.collect-payment",
     "unimsg.reply.food.payments",
+    "unimsg.replies",  # what inboxes share, where they share
 )
 TOPICS = {
     "food.order-placed": ("kitchen", "bike", "car"),

@@ -45,6 +45,7 @@ def addresses(prefix: str, program: Block) -> Iterator[Address]:
     for handler in [handler for service in services for handler in service.handlers]:
         if isinstance(handler.channel, unimsg.Topic):
             yield Address(f"{prefix}{handler.channel.name}", Kind.TOPIC, handler.subscription)
+    yield Address(f"{prefix}unimsg.replies", Kind.QUEUE)  # what inboxes share, where they share
     for channel in declared.values():
         if isinstance(channel, unimsg.Topic):
             yield Address(f"{prefix}{channel.name}", Kind.TOPIC)
