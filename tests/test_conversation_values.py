@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 import unimsg
-from unimsg import Bus, Queue, Reject, RemoteError, Retry, Service, Topic
+from unimsg import Bus, Queue, Reject, RemoteError, Retry, RetryAfter, Service, Topic
 from unimsg._answers import FailureTold
 from unimsg._return import address_of
 from unimsg.adapter import Wire
@@ -100,3 +100,17 @@ async def test_a_return_address_that_refuses_holds_nothing(address: str) -> None
 
 async def _done(error: Refused) -> Refused:
     return error
+
+
+async def test_a_wait_that_is_rounded_up_past_the_deadline_is_not_begun() -> None:
+    """RabbitMQ and memory make 5 seconds of 3: the request would expire meanwhile, and nobody would be told why."""
+    queue = Queue("orders.check", str, replies=str)
+    service = Service("shop", retry=Retry(1, 1))
+
+    @service.handler(queue)
+    async def check(body: str) -> str:
+        raise RetryAfter(3, "busy")
+
+    async with unimsg.connect(service, url="memory://") as bus:
+        with pytest.raises(RemoteError, match="internal"):
+            await bus.request(queue, "a", timeout=4)

@@ -55,8 +55,10 @@ class Failing:
             decision, error = Dead(error.reason), error.error
         else:
             decision = decide(self._retry, error, number)
-            if isinstance(decision, Again) and self._is_awaited_no_longer(delivery, decision.delay):
-                decision = Dead("failed")
+            if isinstance(decision, Again):
+                wait = decision.delay if in_place else self._copies.wait(decision.delay)
+                if self._is_awaited_no_longer(delivery, wait):
+                    decision = Dead("failed")
         id, first = delivery.wire.id, first_failed or first_failed_of(delivery.wire)
         if isinstance(decision, Dead):
             self._end(delivery, error, decision.reason, number, first)
