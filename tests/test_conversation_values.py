@@ -1,5 +1,6 @@
 """Conversations with values that no type checker saw: they are somebody's error, and hold up nobody else."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 import unimsg
-from unimsg import Bus, Queue, Reject, RemoteError, Retry, RetryAfter, Service, Topic
+from unimsg import Bus, Queue, Reject, RemoteError, Retry, RetryAfter, Service, Topic, _survey
 from unimsg._answers import FailureTold
 from unimsg._return import address_of
 from unimsg.adapter import Wire
@@ -114,3 +115,35 @@ async def test_a_wait_that_is_rounded_up_past_the_deadline_is_not_begun() -> Non
     async with unimsg.connect(service, url="memory://") as bus:
         with pytest.raises(RemoteError, match="internal"):
             await bus.request(queue, "a", timeout=4)
+
+
+async def test_a_rejection_in_a_task_group_is_told_as_it_is() -> None:
+    queue = Queue("orders.check", str, replies=str)
+
+    async def refuse() -> None:
+        raise Reject("no flour", code="sold-out")
+
+    async def check(body: str) -> str:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refuse())
+        return body
+
+    async with serving((queue, check)) as bus:
+        with pytest.raises(RemoteError) as told:
+            await bus.request(queue, "a", timeout=2)
+    assert (told.value.code, told.value.text) == ("sold-out", "no flour")
+
+
+async def test_a_survey_holds_only_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_survey, "MAX_WAITING_BYTES", 250)
+    topic = Topic("offers.wanted", str, replies=str)
+    service = Service("shop")
+    for number in range(5):
+
+        async def offer(_: str) -> str:
+            return "x" * 100
+
+        service.handler(topic, subscription=f"shop-{number}")(offer)
+    async with unimsg.connect(service, url="memory://") as bus, bus.survey(topic, "a", timeout=0.5) as survey:
+        await asyncio.sleep(0.3)
+        assert len([reply async for reply in survey]) == 2

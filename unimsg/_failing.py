@@ -11,7 +11,7 @@ from unimsg._handling import Undecodable
 from unimsg._message import now, shown
 from unimsg.adapter import Delivery, Kind
 from unimsg.dead_letters import attempt_of, first_failed_of, record, text_of
-from unimsg.retry import Again, Dead, Reject, Retry, decide
+from unimsg.retry import Again, Dead, Reject, Retry, alone, decide
 
 log = logging.getLogger("unimsg")
 
@@ -80,6 +80,7 @@ class Failing:
     def _end(self, delivery: Delivery, error: BaseException, reason: str, number: int, first: str | None) -> None:
         """It is not handled again. Of a request its requester is told; of anything else operators are, by the
         dead letter, and then whoever it names as to be answered."""
+        error = alone(error)  # what a TaskGroup of the handler put around a Reject is nothing to others
         told = self._answers.failure(delivery.wire, error, reason)
         if told is not None and told.is_request:
             if isinstance(error, Reject):  # an answer, and no trouble

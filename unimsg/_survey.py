@@ -20,7 +20,9 @@ log = logging.getLogger("unimsg")
 Reply = TypeVar("Reply", covariant=True, default=Any)
 
 MAX_REPLIES = 10_000
-"""Of one survey; what comes beyond is dropped: a flood must not fill the memory."""
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""Of one survey, the second of bodies that nobody has read yet; what comes beyond is dropped: a flood must not fill
+the memory."""
 
 
 class Survey(Generic[Reply]):
@@ -39,7 +41,9 @@ class Survey(Generic[Reply]):
         self._inbox: Inbox | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._seen: set[str] = set()
-        self._waiting: deque[Message[Any]] = deque()
+        self._waiting: deque[tuple[Message[Any], int]] = deque()
+        self._bytes = 0
+        """Of the bodies of those that wait."""
         self._arrived = asyncio.Event()
         self._closed = False
 
@@ -81,7 +85,9 @@ class Survey(Generic[Reply]):
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
-        return self._waiting.popleft()
+        message, size = self._waiting.popleft()
+        self._bytes -= size
+        return message
 
     def _stop(self) -> None:
         """Takes nothing more in; what came may still be read."""
@@ -98,6 +104,12 @@ class Survey(Generic[Reply]):
         if reply.id in self._seen:
             return False
         self._seen.add(reply.id)
+        if self._bytes + len(reply.body) > MAX_WAITING_BYTES:
+            log.warning(
+                "%s: a survey holds %d unread replies, and takes no more", self._route.channel.name, len(self._waiting)
+            )
+            self._stop()
+            return True
         if len(self._seen) >= MAX_REPLIES:
             log.warning("%s: a survey got %d replies, and takes no more", self._route.channel.name, MAX_REPLIES)
             self._stop()
@@ -110,7 +122,9 @@ class Survey(Generic[Reply]):
             return True
         route = self._route
         type_ = f"{route.channel.name}.reply"
-        self._waiting.append(read_message(reply, body, route.prefix, type=type_, kind="document", raw=None))
+        message = read_message(reply, body, route.prefix, type=type_, kind="document", raw=None)
+        self._waiting.append((message, len(reply.body)))
+        self._bytes += len(reply.body)
         self._arrived.set()
         if self._left is not None:
             self._left -= 1

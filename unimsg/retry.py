@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from unimsg._waiting import MAX_DELAY
 from unimsg.errors import ConfigurationError
 
-__all__ = ["Again", "Dead", "Reject", "Retry", "RetryAfter", "decide"]
+__all__ = ["Again", "Dead", "Reject", "Retry", "RetryAfter", "alone", "decide"]
 
 
 class Retry:
@@ -85,10 +85,16 @@ class Dead:
     reason: str
 
 
+def alone(error: BaseException) -> BaseException:
+    """The one error of a TaskGroup in which one task failed; any other as it is."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def decide(policy: Retry, error: BaseException, attempt: int) -> Again | Dead:
     """What becomes of a message whose `attempt`th attempt, counted from 1, ended with `error`."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]  # of a TaskGroup in which one task failed
+    error = alone(error)
     if isinstance(error, Reject):
         return Dead("rejected")
     if attempt >= policy.attempts:
