@@ -41,9 +41,11 @@ class Survey(Generic[Reply]):
         self._inbox: Inbox | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._seen: set[str] = set()
-        self._waiting: deque[tuple[Message[Any], int]] = deque()
+        self._waiting: deque[Message[Any]] = deque()
+        self._sizes: deque[int] = deque()
+        """Bytes of the bodies of those that wait."""
         self._bytes = 0
-        """Of the bodies of those that wait."""
+        """Of all of them."""
         self._arrived = asyncio.Event()
         self._closed = False
 
@@ -85,9 +87,8 @@ class Survey(Generic[Reply]):
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
-        message, size = self._waiting.popleft()
-        self._bytes -= size
-        return message
+        self._bytes -= self._sizes.popleft()
+        return self._waiting.popleft()
 
     def _stop(self) -> None:
         """Takes nothing more in; what came may still be read."""
@@ -122,8 +123,8 @@ class Survey(Generic[Reply]):
             return True
         route = self._route
         type_ = f"{route.channel.name}.reply"
-        message = read_message(reply, body, route.prefix, type=type_, kind="document", raw=None)
-        self._waiting.append((message, len(reply.body)))
+        self._waiting.append(read_message(reply, body, route.prefix, type=type_, kind="document", raw=None))
+        self._sizes.append(len(reply.body))
         self._bytes += len(reply.body)
         self._arrived.set()
         if self._left is not None:
