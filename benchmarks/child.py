@@ -13,8 +13,9 @@ from importlib import import_module
 from typing import Any
 
 from benchmarks.arrivals import Arrivals
-from benchmarks.contestant import Contestant, Sender
+from benchmarks.contestant import Asking, Contestant, Sender
 from benchmarks.contestants import CHECKS
+from benchmarks.round_trips import percentile, round_trips
 from benchmarks.rows import IN_FLIGHT, Row, bodies, windows
 from benchmarks.stopwatch import Stopwatch
 
@@ -41,14 +42,19 @@ class Result:
     cpu: float
     problem: str = ""
     profile: str = ""
+    p50: float = 0.0
+    """Seconds from a request to its reply."""
+    p99: float = 0.0
 
 
 async def run(job: Job) -> Result:
     checks = import_module(CHECKS[job.broker])
     path, _, name = job.contestant.partition(":")
-    contestant: Contestant = getattr(import_module(path), name)(job.url, job.channel)
+    contestant = getattr(import_module(path), name)(job.url, job.channel)
     try:
         async with asyncio.timeout(TIME_LIMIT):
+            if Row(job.row).asks:
+                return await _ask(contestant, job)
             if Row(job.row).consumes:
                 return await _consume(contestant, job, checks)
             return await _publish(contestant, job, checks)
@@ -93,6 +99,18 @@ async def _consume(contestant: Contestant, job: Job, checks: Any) -> Result:  # 
     if not problem and (left := await checks.unsettled(job.url, job.channel)):
         problem = f"{left} of {job.count} handled and never acknowledged"
     return Result(arrivals.measured, watch.seconds, watch.cpu, problem, watch.profile())
+
+
+async def _ask(contestant: Asking, job: Job) -> Result:
+    in_flight, watch = Row(job.row).concurrency, Stopwatch(profiled=job.profiled)
+    warm = max(in_flight, job.count // 10)
+    first, rest = bodies(warm), bodies(job.count, first=warm)
+    async with contestant.asking() as ask:
+        await round_trips(ask, first, in_flight)
+        with watch:
+            times = await round_trips(ask, rest, in_flight)
+    p50, p99 = percentile(times, 50), percentile(times, 99)
+    return Result(job.count, watch.seconds, watch.cpu, "", watch.profile(), p50, p99)
 
 
 async def _within_time(work: Any, arrivals: Arrivals) -> str:  # a coroutine of no result

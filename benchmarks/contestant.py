@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar
 
@@ -41,3 +41,21 @@ class Contestant(ABC):
         """Handles what is in the channel with a handler that only notes the body, until `arrivals` is complete; returns
         when all is acknowledged and closed. Makes the channel if it must. A message whose noting raises HandlerFailed
         is to be handled again after RETRY_DELAY, and the others meanwhile."""
+
+
+Ask = Callable[[bytes], Awaitable[bytes]]
+"""Sends a request with the two headers of every message, and returns its reply."""
+
+
+class Asking(ABC):
+    """One library's requests and replies over one channel of one broker: who asks and who answers, each with a
+    connection of its own, in this process."""
+
+    def __init__(self, url: str, channel: str) -> None:
+        self.url = url
+        self.channel = channel
+
+    @abstractmethod
+    def asking(self) -> AbstractAsyncContextManager[Ask]:
+        """Makes what it needs, and starts who answers each request with its own body, then acknowledges it. Many ask at
+        once."""

@@ -6,11 +6,12 @@ from enum import Enum, auto
 
 from benchmarks.rows import COUNTS, Row
 
-PUBLISHING = frozenset(row for row in Row if not row.consumes)
+PUBLISHING = frozenset(row for row in Row if row.publishes)
+ASKING = frozenset(row for row in Row if row.asks)
 CONSUMING = frozenset({Row.CONSUME_1, Row.CONSUME_50})
 ORDERED = frozenset({Row.ORDERED_64})
 RETRYING = frozenset({Row.RETRY_64})
-PLAIN = frozenset(Row) - ORDERED - RETRYING
+PLAIN = frozenset(Row) - ORDERED - RETRYING - ASKING
 DOCUMENTED = PUBLISHING | CONSUMING
 """Where FastStream is measured; the rows beyond these are for what policies cost."""
 
@@ -49,6 +50,17 @@ ENTRIES: Mapping[str, tuple[Entry, ...]] = {
         Entry("aio-pika", Group.RAW, "benchmarks.policies_rabbitmq:AioPikaOrdered", ORDERED),
         Entry("aio-pika", Group.RAW, "benchmarks.policies_rabbitmq:AioPikaRetrying", RETRYING),
         Entry("FastStream", Group.FASTSTREAM, "benchmarks.faststream_rabbitmq:FastStreamRabbit", DOCUMENTED),
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgAsking", ASKING),
+        Entry("aio-pika, reply queue", Group.RAW, "benchmarks.requests_rabbitmq:AioPikaTutorial", ASKING),
+        Entry("aio-pika, direct reply-to", Group.RAW, "benchmarks.requests_rabbitmq:AioPikaDirect", ASKING),
+        Entry("aio-pika, RPC", Group.WEAKER, "benchmarks.requests_rabbitmq:AioPikaRpc", ASKING),
+        Entry(
+            "aio-pika, direct reply-to, no confirms",
+            Group.WEAKER,
+            "benchmarks.requests_rabbitmq:AioPikaDirectUnconfirmed",
+            ASKING,
+        ),
+        Entry("FastStream", Group.FASTSTREAM, "benchmarks.faststream_rabbitmq:FastStreamAsking", ASKING),
     ),
     "kafka": (
         Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgWithKeys"),
@@ -94,6 +106,14 @@ ENTRIES: Mapping[str, tuple[Entry, ...]] = {
             CONSUMING,
             {Row.CONSUME_1: 0.2, Row.CONSUME_50: 0.2},
         ),
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgAsking", ASKING),
+        Entry("aiokafka, reply topic", Group.RAW, "benchmarks.requests_kafka:AiokafkaReplyTopic", ASKING),
+        Entry(
+            "aiokafka, reply topic, auto commit",
+            Group.WEAKER,
+            "benchmarks.requests_kafka:AiokafkaReplyTopicAutoCommit",
+            ASKING,
+        ),
     ),
     "pubsub": (
         Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:Unimsg"),
@@ -107,6 +127,20 @@ ENTRIES: Mapping[str, tuple[Entry, ...]] = {
         ),
         Entry("google-cloud-pubsub", Group.RAW, "benchmarks.policies_pubsub:GooglePubSubOrdered", ORDERED),
         Entry("google-cloud-pubsub", Group.RAW, "benchmarks.policies_pubsub:GooglePubSubRetrying", RETRYING),
+        Entry("unimsg", Group.UNIMSG, "benchmarks.with_unimsg:UnimsgAsking", ASKING),
+        Entry(
+            "google-cloud-pubsub, reply topic",
+            Group.RAW,
+            "benchmarks.requests_pubsub:GoogleReplyTopic",
+            ASKING,
+            {Row.REQUEST_1: 0.2},
+        ),
+        Entry(
+            "google-cloud-pubsub, reply topic, no batches",
+            Group.RAW,
+            "benchmarks.requests_pubsub:GoogleReplyTopicAtOnce",
+            ASKING,
+        ),
     ),
 }
 

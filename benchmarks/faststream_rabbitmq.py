@@ -10,7 +10,7 @@ from faststream import AckPolicy
 from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 
 from benchmarks.arrivals import Arrivals
-from benchmarks.contestant import Contestant, Sender
+from benchmarks.contestant import Ask, Asking, Contestant, Sender
 from benchmarks.rows import HEADERS, prefetch
 
 
@@ -50,3 +50,28 @@ class FastStreamRabbit(Contestant):
         async with broker:
             await broker.start()
             await arrivals.complete.wait()
+
+
+class FastStreamAsking(Asking):
+    """Its `request`: direct reply-to, one at a time."""
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[Ask]:
+        answering = RabbitBroker(self.url, logger=None)
+
+        @answering.subscriber(
+            queue(self.channel), channel=Channel(prefetch_count=prefetch(50)), ack_policy=AckPolicy.NACK_ON_ERROR
+        )
+        async def answer(body: bytes) -> bytes:
+            return body
+
+        asking = RabbitBroker(self.url, logger=None)
+        async with answering, asking:
+            await answering.start()
+            await asking.start()
+
+            async def ask(body: bytes) -> bytes:
+                reply = await asking.request(body, queue(self.channel), headers=dict(HEADERS), timeout=30, persist=True)
+                return reply.body
+
+            yield ask

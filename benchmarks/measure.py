@@ -15,6 +15,9 @@ from benchmarks.rows import Row
 
 GOAL_RAW = 0.8
 GOAL_FASTSTREAM = 1.0
+GOAL_REQUEST_FASTSTREAM = 2.0
+GOAL_ROUND_TRIP = 1.15
+"""Times the median of the client's best documented pattern, one request at a time."""
 
 
 class Failed(Exception):
@@ -30,6 +33,9 @@ class Figures:
     """Messages a second."""
     cpu: list[float] = field(default_factory=list)
     """CPU microseconds a message, of the contestant's process."""
+    p50: list[float] = field(default_factory=list)
+    """Seconds from a request to its reply, in the rows with requests."""
+    p99: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -39,10 +45,22 @@ class Figures:
     def median_cpu(self) -> float:
         return statistics.median(self.cpu)
 
+    @property
+    def wait(self) -> float:
+        return statistics.median(self.p50)
+
     def ratio(self, other: "Figures") -> float:
-        """How many times as fast as another: the median of the rounds' ratios, since the machine changes between
-        rounds more than within one."""
-        return statistics.median(mine / theirs for mine, theirs in zip(self.rates, other.rates, strict=True))
+        """How many times as fast as another."""
+        return _ratio(self.rates, other.rates)
+
+    def wait_ratio(self, other: "Figures") -> float:
+        """How many times as long a request waits for its reply, of the medians."""
+        return _ratio(self.p50, other.p50)
+
+
+def _ratio(mine: Sequence[float], others: Sequence[float]) -> float:
+    """The median of the rounds' ratios, since the machine changes between rounds more than within one."""
+    return statistics.median(one / other for one, other in zip(mine, others, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +79,14 @@ class RowFigures:
         """Goals that unimsg misses in this row."""
         unimsg = self.strongest(Group.UNIMSG)
         found = [f"{self.row.heading}: not measured: {failure}" for failure in self.failures]
-        for group, goal in ((Group.RAW, GOAL_RAW), (Group.FASTSTREAM, GOAL_FASTSTREAM)):
+        faststream = GOAL_REQUEST_FASTSTREAM if self.row is Row.REQUEST_50 else GOAL_FASTSTREAM
+        for group, goal in ((Group.RAW, GOAL_RAW), (Group.FASTSTREAM, faststream)):
             other = self.strongest(group)
             if unimsg and other and (ratio := unimsg.ratio(other)) < goal:
                 found.append(f"{self.row.heading}: {ratio:.2f} of {other.entry.name}, the goal is {goal:g}")
+        raw = min((f for f in self.figures if f.entry.group is Group.RAW), key=lambda f: f.wait, default=None)
+        if self.row is Row.REQUEST_1 and unimsg and raw and (wait := unimsg.wait_ratio(raw)) > GOAL_ROUND_TRIP:
+            found.append(f"{self.row.heading}: p50 {wait:.2f} of {raw.entry.name}'s, the goal is {GOAL_ROUND_TRIP:g}")
         return found
 
 
@@ -111,7 +133,10 @@ def _measure_round(
         rate, cpu = result.messages / result.seconds, result.cpu / result.messages * 1e6
         figures.rates.append(rate)
         figures.cpu.append(cpu)
-        progress(f"{where} {rate:,.0f}/s, {cpu:,.1f} µs")
+        figures.p50.append(result.p50)
+        figures.p99.append(result.p99)
+        waits = f", p50 {result.p50 * 1000:.2f} ms, p99 {result.p99 * 1000:.2f} ms" if row.row.asks else ""
+        progress(f"{where} {rate:,.0f}/s, {cpu:,.1f} µs{waits}")
         if plan.profiles is not None:
             _write_profile(plan.profiles, f"{broker}-{row.row}", figures.entry, result)
 

@@ -17,7 +17,7 @@ MAX_BATCH_SIZE = 256 * 1024
 """Bytes; the size that unimsg uses, given to every contestant but one: with the default all are slower."""
 DOCUMENTED_BATCH_SIZE = 16 * 1024
 """aiokafka's default, which its examples leave as it is."""
-PLACES = ("", "..dead", "..retry")
+PLACES = ("", "..dead", "..retry", "..replies")
 """What the names of a contestant's topics can end with."""
 RAW_HEADERS = [(name, value.encode()) for name, value in HEADERS.items()]
 

@@ -22,7 +22,7 @@ from benchmarks.arrivals import Arrivals, InThreads
 from benchmarks.contestant import Contestant, Sender
 from benchmarks.rows import HEADERS, IN_FLIGHT, key_of, prefetch
 
-PLACES = ("", "..dead", "..retry")
+PLACES = ("", "..dead", "..retry", "..replies")
 """What the names of a contestant's topics, and of their subscriptions, can end with."""
 
 

@@ -27,15 +27,26 @@ class Row(StrEnum):
     CONSUME_64 = "consume-64"
     ORDERED_64 = "ordered-64"
     RETRY_64 = "retry-64"
+    REQUEST_1 = "request-1"
+    REQUEST_50 = "request-50"
+
+    @property
+    def publishes(self) -> bool:
+        return self in (Row.EACH, Row.CONCURRENT, Row.PIPELINE)
+
+    @property
+    def asks(self) -> bool:
+        """Whether each message is a request that waits for its reply."""
+        return self in (Row.REQUEST_1, Row.REQUEST_50)
 
     @property
     def consumes(self) -> bool:
-        return self not in (Row.EACH, Row.CONCURRENT, Row.PIPELINE)
+        return not (self.publishes or self.asks)
 
     @property
     def concurrency(self) -> int:
-        """Handlers at once, of a consuming row."""
-        return {Row.CONSUME_1: 1, Row.CONSUME_50: 50}.get(self, LANES)
+        """Handlers at once of a consuming row, or requests in flight."""
+        return {Row.CONSUME_1: 1, Row.CONSUME_50: 50, Row.REQUEST_1: 1, Row.REQUEST_50: 50}.get(self, LANES)
 
     @property
     def plain(self) -> "Row | None":
@@ -56,6 +67,8 @@ _HEADINGS = {
     Row.CONSUME_64: f"consume, concurrency {LANES}",
     Row.ORDERED_64: f"consume, {LANES} ordered lanes",
     Row.RETRY_64: f"consume, concurrency {LANES}, {100 // _FAIL_ONE_IN} % fail once",
+    Row.REQUEST_1: "request, 1 in flight",
+    Row.REQUEST_50: "request, 50 in flight",
 }
 
 COUNTS = {
@@ -68,6 +81,8 @@ COUNTS = {
         Row.CONSUME_64: 20_000,
         Row.ORDERED_64: 20_000,
         Row.RETRY_64: 20_000,
+        Row.REQUEST_1: 1_000,
+        Row.REQUEST_50: 5_000,
     },
     "kafka": {
         Row.EACH: 3_000,
@@ -78,6 +93,8 @@ COUNTS = {
         Row.CONSUME_64: 200_000,
         Row.ORDERED_64: 200_000,
         Row.RETRY_64: 200_000,
+        Row.REQUEST_1: 1_000,
+        Row.REQUEST_50: 5_000,
     },
     "pubsub": {
         Row.EACH: 2_000,
@@ -88,6 +105,8 @@ COUNTS = {
         Row.CONSUME_64: 5_000,
         Row.ORDERED_64: 5_000,
         Row.RETRY_64: 5_000,
+        Row.REQUEST_1: 500,
+        Row.REQUEST_50: 3_000,
     },
 }
 """Messages by broker and row: a few seconds of work for the clients that are fast at it, so that the RETRY_DELAY with

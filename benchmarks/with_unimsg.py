@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import unimsg
 from benchmarks.arrivals import Arrivals, FailingOnce, InOrder
-from benchmarks.contestant import Contestant, Sender
+from benchmarks.contestant import Ask, Asking, Contestant, Sender
 from benchmarks.rows import HEADERS, IN_FLIGHT, RETRY_DELAY, key_of
 
 
@@ -72,3 +72,22 @@ class UnimsgRetrying(Unimsg):
 
 class UnimsgRetryingWithKeys(UnimsgRetrying, UnimsgWithKeys):
     pass
+
+
+class UnimsgAsking(Asking):
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[Ask]:
+        queue = unimsg.Queue(self.channel, bytes, replies=bytes)
+        service = unimsg.Service("benchmark")
+
+        @service.handler(queue, concurrency=50)
+        async def answer(body: bytes) -> bytes:
+            return body
+
+        settings = unimsg.Settings(url=self.url)
+        async with unimsg.connect(service, settings=settings), unimsg.connect(settings=settings) as bus:
+
+            async def ask(body: bytes) -> bytes:
+                return await bus.request(queue, body, headers=HEADERS, timeout=30)
+
+            yield ask

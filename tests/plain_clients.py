@@ -3,14 +3,15 @@
 import asyncio
 import os
 from collections.abc import Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
 
 from unimsg_contracts import Harness
 
-from unimsg.adapter import Address
+from unimsg.adapter import Address, Kind
 
 Message = dict[str, Any]
 """As JSON has it; bodies as text."""
@@ -69,6 +70,19 @@ class RabbitClient:
             "body": found.body.decode(),
         }
 
+    async def open_inbox(self, name: str) -> None:
+        """As docs/wire-format.md says, for who asks."""
+        arguments = {"x-queue-type": "classic", "x-expires": 600_000}
+        async with self._channel() as channel:
+            await channel.declare_queue(name, durable=True, arguments=arguments)
+
+    async def take_reply(self, name: str) -> Message:
+        return await self.take(Address(name, Kind.INBOX), 0)
+
+    async def close_inbox(self, name: str) -> None:
+        async with self._channel() as channel:
+            await channel.queue_delete(name)
+
     @asynccontextmanager
     async def _channel(self):
         import aio_pika
@@ -104,10 +118,49 @@ class KafkaClient:
             address.channel, bootstrap_servers=self._servers, auto_offset_reset="earliest"
         ) as consumer:
             found = await consumer.getone()
+        return self._message(found)
+
+    async def open_inbox(self, name: str) -> None:
+        """As docs/wire-format.md says, for who asks."""
+        from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+        config = {"retention.ms": "600000", "segment.ms": "600000"}
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
+        await admin.start()
+        try:
+            await admin.create_topics([NewTopic(self._replies(name), 32, 1, topic_configs=config)])
+        finally:
+            await admin.close()
+
+    async def take_reply(self, name: str) -> Message:
+        from aiokafka import AIOKafkaConsumer
+
+        async with AIOKafkaConsumer(
+            self._replies(name), bootstrap_servers=self._servers, auto_offset_reset="earliest"
+        ) as consumer:
+            async for found in consumer:
+                if dict(found.headers).get("unimsg-inbox") == name.encode():
+                    return self._message(found)
+        raise AssertionError("it has no end")
+
+    async def close_inbox(self, name: str) -> None:
+        from aiokafka.admin import AIOKafkaAdminClient
+
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
+        await admin.start()
+        try:
+            await admin.delete_topics([self._replies(name)])
+        finally:
+            await admin.close()
+
+    def _replies(self, inbox: str) -> str:
+        return f"{inbox.partition('unimsg.inbox.')[0]}unimsg.replies"
+
+    def _message(self, found: Any) -> Message:
         return {
             "topic": found.topic,
             "partition": found.partition,
-            "key": found.key.decode(),
+            **({"key": found.key.decode()} if found.key is not None else {}),
             "headers": {name: value.decode() for name, value in found.headers},
             "value": found.value.decode(),
         }
@@ -128,6 +181,44 @@ class PubSubClient:
     async def take(self, address: Address, part: int) -> Message:
         """The first message of a queue."""
         return await asyncio.to_thread(self._take, address)
+
+    async def open_inbox(self, name: str) -> None:
+        """As docs/wire-format.md says, for who asks."""
+        await asyncio.to_thread(self._open_inbox, name)
+
+    async def take_reply(self, name: str) -> Message:
+        address = Address(name, Kind.INBOX)
+        while True:
+            found = await asyncio.to_thread(self._take, address)
+            if found["attributes"].get("unimsg-inbox") == name:  # the emulator applies no filter
+                return found
+
+    async def close_inbox(self, name: str) -> None:
+        from google.cloud import pubsub_v1
+
+        with patch.dict(os.environ, PUBSUB_EMULATOR_HOST=self._emulator):
+            client = pubsub_v1.SubscriberClient()
+        with client as subscriber:
+            subscriber.delete_subscription(subscription=subscriber.subscription_path(self.project, name))
+
+    def _open_inbox(self, name: str) -> None:
+        from google.api_core.exceptions import AlreadyExists
+        from google.cloud import pubsub_v1
+
+        with patch.dict(os.environ, PUBSUB_EMULATOR_HOST=self._emulator):
+            publisher, client = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+        topic = publisher.topic_path(self.project, f"{name.partition('unimsg.inbox.')[0]}unimsg.replies")
+        with suppress(AlreadyExists):
+            publisher.create_topic(name=topic)
+        with client as subscriber:
+            subscriber.create_subscription(
+                request={
+                    "name": subscriber.subscription_path(self.project, name),
+                    "topic": topic,
+                    "filter": f'attributes."unimsg-inbox" = "{name}"',
+                    "expiration_policy": {"ttl": timedelta(days=1)},
+                }
+            )
 
     def _put(self, message: Mapping[str, Any]) -> None:
         from google.cloud import pubsub_v1

@@ -208,3 +208,22 @@ async def test_a_suspicious_one_is_not_forgotten_for_what_comes_after_it_while_t
     await until(lambda: started, "the change")
     assert intake.reopened == 1, "the suspicious one has neighbours"
     await pace.stop()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_what_an_earlier_process_left_is_handled_once_however_fast(turns: int) -> None:
+    """The receiver that looks at it alone is replaced while its acknowledgement is still on its way."""
+    service, got = Service("shop"), list[int]()
+
+    @service.handler(numbers)
+    async def handle(body: int) -> None:
+        got.append(body)
+        for _ in range(turns):  # of the event loop
+            await asyncio.sleep(0)
+
+    async with unimsg.connect(url="memory://") as bus:
+        await bus.send(numbers, 1)
+    async with unimsg.connect(service, url="memory://") as bus:
+        await bus.send(numbers, 2)
+        await until(lambda: {1, 2} <= set(got), "both")
+    assert (sorted(got), held("pace.numbers")) == ([1, 2], 0)

@@ -1,6 +1,7 @@
 """The pure parts of the Pub/Sub adapter."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from google.pubsub_v1 import types
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unimsg_pubsub import PubSubOptions, received, requests, settlements, wire
 from unimsg_pubsub.options import parse_url
+from unimsg_pubsub.topology import Topology
 
-from unimsg.adapter import Wire
+from unimsg.adapter import Address, Kind, Wire
 from unimsg.errors import ConfigurationError, MessageTooLarge, Refused
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -123,3 +125,12 @@ def test_where_it_connects_is_what_was_written_and_else_the_environments(
 ) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:8085")
     assert parse_url(f"pubsub://shop{query}", {})[1].target == target
+
+
+@pytest.mark.parametrize("prefix", ["", "ann."])
+def test_replies_have_a_topic_under_each_prefix(prefix: str) -> None:
+    """Else who may use the names with a prefix only could not ask anything."""
+    link: Any = None  # nothing is sent
+    topology = Topology("local", link, 60)
+    inbox = Address(f"{prefix}unimsg.inbox.{'0' * 32}", Kind.INBOX)
+    assert topology.topic(inbox) == f"projects/local/topics/{prefix}unimsg.replies"

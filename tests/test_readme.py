@@ -46,7 +46,7 @@ def test_its_program_runs_and_prints(tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert (ran.stdout, ran.stderr, ran.returncode) == ("cooking for Ann\n", "", 0)
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("number=1\n", "", 0)
 
 
 @pytest.mark.parametrize("block", TOML, ids=str)

@@ -21,7 +21,11 @@ from unimsg.adapter import Address, Kind, Wanted
 from unimsg.keys import partition_of
 
 PAGE = "docs/wire-format.md"
-EXAMPLES: dict[str, Message] = {block.language.split()[1]: json.loads(block.text) for block in blocks(PAGE, "json")}
+EXAMPLES: dict[str, Message] = {
+    words[1]: json.loads(block.text)
+    for block in blocks(PAGE, "json")
+    if len(words := block.language.split()) == 2 and words[1] != "failure"
+}
 TIME, SECONDS = "<time>", "<seconds>"
 PARTITIONS = 8
 
@@ -77,7 +81,7 @@ def address(settings: unimsg.Settings, name: str) -> Address:
 @pytest.fixture
 def program() -> SimpleNamespace:
     """What the page's program declares."""
-    (block,) = blocks(PAGE, "python")
+    block = blocks(PAGE, "python")[0]
     names: dict[str, Any] = {"__name__": "the_program_in_the_page"}
     exec(block.text, names)
     return SimpleNamespace(**names)

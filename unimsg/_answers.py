@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("unimsg")
 
+REFUSALS = 10
+"""Of one failure that is to be told, within about 8 seconds; a full reply queue may have room again by then."""
 REPLY = 0
 """Of the messages that a handler sends for one message, the number that its reply's id derives from."""
 
@@ -129,13 +131,14 @@ class Answers:
 class FailureTold(Copy):
     """A failure on its way to whoever asked."""
 
-    __slots__ = ("_address", "_until")
+    __slots__ = ("_address", "_refusals", "_until")
 
     def __init__(self, wire: Wire, publisher: Publisher, address: Address, until: float | None) -> None:
         super().__init__(wire, publisher, lambda: None)
         self.is_dead = True
         self._address = address
         self._until = until
+        self._refusals = 0
 
     @property
     def is_request(self) -> bool:
@@ -143,9 +146,12 @@ class FailureTold(Copy):
         return self._address.kind is Kind.INBOX
 
     async def send(self) -> UnimsgError | None:
+        if self.is_late():
+            return None
         error = await super().send()
-        if isinstance(error, Unroutable | PublishForbidden | MessageTooLarge | Refused):
-            # No repetition may help, and senders choose the address: they must not be able to make us hold messages.
+        self._refusals += isinstance(error, Refused)
+        if isinstance(error, Unroutable | PublishForbidden | MessageTooLarge) or self._refusals >= REFUSALS:
+            # No repetition helps, and senders choose the address: they must not be able to make us hold messages.
             log.warning("that message %s failed cannot be told: %s", shown(self.wire.id), error)
             return None
         return error

@@ -112,7 +112,8 @@ class ReplyBodies(Bodies):
 
     def encode(self, body: Any) -> tuple[str, str, bytes]:
         if isinstance(body, RemoteError):
-            said = {"code": body.code[:MAX_CODE], "text": body.text[:MAX_TEXT]}
+            # Whatever users made of them: what tells of a failure must not fail itself.
+            said = {"code": str(body.code)[:MAX_CODE], "text": str(body.text)[:MAX_TEXT]}
             return ERROR_TYPE, "application/json", json.dumps(said).encode()
         return super().encode(body)
 

@@ -93,7 +93,7 @@ class Consumer:
             self._intake,
             limits.prefetch,
             empty=self._empty,
-            holds=lambda receiver: self._held.lanes.any(lambda work: work[1] is receiver),
+            holds=self._held.holds,
             go_on=lambda: self._start_workers(),
         )
 

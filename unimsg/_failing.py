@@ -54,6 +54,7 @@ class Failing:
         if isinstance(error, Undecodable):
             decision, error = Dead(error.reason), error.error
         else:
+            error = alone(error)
             decision = decide(self._retry, error, number)
             if isinstance(decision, Again):
                 wait = decision.delay if in_place else self._copies.wait(decision.delay)

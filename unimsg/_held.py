@@ -38,6 +38,10 @@ class Held:
             self.forget(delivery)
             self.settlements.add(receiver, "release", delivery)
 
+    def holds(self, receiver: Receiver) -> bool:
+        """Whether something of it is not settled, or its settlement not taken yet."""
+        return self.lanes.any(lambda work: work[1] is receiver) or self.settlements.holds(receiver)
+
     def settle(self, lane: Lane[Work], verb: Literal["ack", "release"]) -> None:
         delivery, receiver = lane.head
         self.forget(delivery)

@@ -169,11 +169,10 @@ class Routes:
         route = self._routes.get(channel)
         return route if route is not None else self._make(channel)
 
-    def locate(self, name: str, namespace: str = "") -> tuple[Broker, str]:
-        """The broker that carries the channel of this name, and its name there. `namespace`: as `Channel` has it."""
+    def locate(self, name: str) -> tuple[Broker, str]:
+        """The broker that carries the channel of this name, and its name there."""
         settings = self._settings.channel(name)
-        there = f"{self._settings.prefix}{namespace}{name}"
-        return self._brokers.get(settings.broker or "default"), settings.name or there
+        return self._brokers.get(settings.broker or "default"), settings.name or self._settings.prefix + name
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes.values())

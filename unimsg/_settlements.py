@@ -17,7 +17,7 @@ class Settlements:
 
     def __init__(self) -> None:
         self._batches: dict[tuple[Receiver, Verb], list[Delivery]] = {}
-        self._flushes: set[asyncio.Task[None]] = set()
+        self._flushes: dict[asyncio.Task[None], Receiver] = {}
         self.lost = 0
         """Batches with a settlement that did not count: its message may come again."""
         self.problem: str | None = None
@@ -31,19 +31,23 @@ class Settlements:
         else:
             batch.append(delivery)
 
+    def holds(self, receiver: Receiver) -> bool:
+        """Whether something of it was added, and not taken yet."""
+        return any(of is receiver for of, _ in self._batches) or receiver in self._flushes.values()
+
     async def drain(self) -> None:
         """Returns when everything added before was settled, or was found lost."""
         for receiver, verb in list(self._batches):
             self._start(receiver, verb)
         while self._flushes:
-            await asyncio.wait(self._flushes)
+            await asyncio.wait(list(self._flushes))
 
     def _start(self, receiver: Receiver, verb: Verb) -> None:
         batch = self._batches.pop((receiver, verb), None)
         if batch:
             task = asyncio.create_task(self._flush(receiver, verb, batch))
-            self._flushes.add(task)
-            task.add_done_callback(self._flushes.discard)
+            self._flushes[task] = receiver
+            task.add_done_callback(self._flushes.pop)
 
     async def _flush(self, receiver: Receiver, verb: Verb, batch: Sequence[Delivery]) -> None:
         try:

@@ -51,6 +51,8 @@ class About:
     """The library that speaks to it: "aiormq 7.2.0"."""
     time: datetime | None = None
     """The broker's clock; None: it tells nobody."""
+    problems: Sequence[str] = ()
+    """What in the broker's own settings endangers a promise of unimsg, and what to do about it."""
 
 
 class Operations(ABC):
@@ -124,7 +126,7 @@ class Operations(ABC):
 
     async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
         """What this user lacks to do it, or may lack where the broker does not tell; empty: nothing. It tries nothing
-        out that could have an effect. The channel need not exist.
+        out that could have an effect. The channel need not exist. To RECEIVE from an inbox includes to make it.
 
         Raises:
             ConnectError: as everywhere.

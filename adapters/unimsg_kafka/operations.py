@@ -26,6 +26,7 @@ from unimsg_kafka.browsing import browse, waiting
 from unimsg_kafka.deleting import HasMembers, delete_group, delete_topics
 from unimsg_kafka.derived import compared_with, dead_letters_of, is_dead_letters, origin
 from unimsg_kafka.history import read
+from unimsg_kafka.keeping import forgetting
 from unimsg_kafka.options import DEFAULT_PARTITIONS, KafkaOptions
 from unimsg_kafka.topics import Topics, persist, wanted_partitions
 
@@ -74,7 +75,7 @@ class KafkaOperations(Operations):
             raise TopologyError(f"kafka: group {address.name} has members: stop its receivers first") from error
 
     async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
-        if address.kind is Kind.INBOX:
+        if address.kind is Kind.INBOX and right is Right.MAKE:
             return []
         admin, what = self._topics.admin, "ask for the rights on"
         return await persist(lambda: rights.missing(admin, address, right), what, address.name, timeout=timeout)
@@ -86,7 +87,7 @@ class KafkaOperations(Operations):
         )
         fetch = max((newest for key, _, newest in reply.api_versions if key == _FETCH), default=0)
         broker = f"Kafka, which tells no version; its newest Fetch is version {fetch}"
-        return About(broker, f"aiokafka {version('aiokafka')}")
+        return About(broker, f"aiokafka {version('aiokafka')}", problems=await forgetting(self._topics.admin))
 
     async def _find(self, address: Address) -> Address:
         topic = await self._topics.get(address.channel)

@@ -13,6 +13,7 @@ from aiokafka.protocol.api import Request  # type: ignore[import-untyped]
 
 from unimsg.adapter import Address, Kind, Missing, Right
 from unimsg_kafka.identity import TopicRequest
+from unimsg_kafka.wire import topic_of
 
 READ, WRITE = 3, 4
 """The numbers of Kafka's operations (AclOperation)."""
@@ -21,6 +22,8 @@ NO_TOPIC = "the topic does not exist, and Kafka tells the rights of those that d
 
 async def missing(admin: AIOKafkaAdminClient, address: Address, right: Right) -> Sequence[Missing]:
     """Raises KafkaError: the cluster does not answer."""
+    if address.kind is Kind.INBOX:
+        return await _of_inbox(admin, topic_of(address), right)
     has_group = address.kind is Kind.QUEUE or address.subscription is not None
     match right:
         case Right.SEND:
@@ -31,6 +34,14 @@ async def missing(admin: AIOKafkaAdminClient, address: Address, right: Right) ->
         case Right.MAKE:
             of_group = await _of_group(admin, address.name, right) if address.subscription is not None else []
             return [*await _of_making(admin, address.channel), *of_group]
+
+
+async def _of_inbox(admin: AIOKafkaAdminClient, replies: str, right: Right) -> Sequence[Missing]:
+    """The topic of all replies, which the first inbox makes."""
+    if right is Right.SEND:
+        return await _of_topic(admin, replies, right, WRITE, "Write")
+    making = [Missing(right, each.what, each.unknown) for each in await _of_making(admin, replies)]
+    return [*await _of_topic(admin, replies, right, READ, "Read"), *making]
 
 
 async def _of_topic(

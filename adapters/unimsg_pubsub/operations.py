@@ -105,7 +105,7 @@ class PubSubOperations(Operations):
             await self._delete(dead, until)
 
     async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
-        if address.kind is Kind.INBOX:
+        if address.kind is Kind.INBOX and right is Right.MAKE:
             return []
         return await rights.missing(self._link, self._topology, address, right, timeout=timeout)
 

@@ -6,7 +6,7 @@ from time import monotonic
 from google.api_core.exceptions import GoogleAPICallError
 from google.iam.v1 import iam_policy_pb2  # type: ignore[import-untyped]  # generated, without types
 
-from unimsg.adapter import Address, ChannelMissing, Missing, Right
+from unimsg.adapter import Address, ChannelMissing, Kind, Missing, Right
 from unimsg.errors import PermissionDenied
 from unimsg_pubsub import errors
 from unimsg_pubsub.link import Link
@@ -58,6 +58,9 @@ async def _exists(topology: Topology, resource: str, until: float) -> bool:
 
 def _needed(topology: Topology, address: Address, right: Right) -> dict[str, Sequence[str]]:
     """By resource, what has to be allowed."""
+    if address.kind is Kind.INBOX:  # to make subscriptions is a right on the project, which Pub/Sub does not test
+        name = "pubsub.topics.publish" if right is Right.SEND else "pubsub.topics.attachSubscription"
+        return {topology.topic(address): [name]}
     topic = topology.source(address)
     match right:
         case Right.SEND:

@@ -50,7 +50,8 @@ class Topology:
     def topic(self, address: Address) -> str:
         """The topic to send to."""
         if address.kind is Kind.INBOX:
-            return self._topic("unimsg.replies")
+            prefix, found, _ = address.channel.partition("unimsg.inbox.")
+            return self._topic(f"{prefix if found else ''}unimsg.replies")
         return self._topic(f"{address.name}..retry" if address.subscription else address.channel)
 
     def source(self, address: Address) -> str:

@@ -92,7 +92,7 @@ class RabbitOperations(Operations):
             raise errors.operation_failure(error, "deleting", address) from error
 
     async def permissions(self, address: Address, right: Right, *, timeout: float) -> Sequence[Missing]:
-        if address.kind is Kind.INBOX:
+        if address.kind is Kind.INBOX and right is Right.MAKE:
             return []
         try:
             async with asyncio.timeout(timeout):

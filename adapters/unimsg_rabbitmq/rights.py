@@ -11,6 +11,7 @@ from aiormq.abc import DeliveredMessage
 
 from unimsg.adapter import Address, Kind, Missing, Right
 from unimsg_rabbitmq.connection import Link, answered
+from unimsg_rabbitmq.delays import delay_queue
 from unimsg_rabbitmq.topology import DEAD, Declare, queues_of
 
 NO_NAME = 1
@@ -36,7 +37,9 @@ def _questions(address: Address, right: Right) -> list[tuple[str, Declare]]:
     is_topic = address.kind is Kind.TOPIC
     queues = [] if is_topic and address.subscription is None else list(queues_of(address))
     if right is Right.RECEIVE:
-        return [(f"read on queue {name}", _consume(name)) for name in queues]
+        if address.kind is Kind.INBOX:
+            return [(f"configure on queue {queues[0]}", _declare_queue(queues[0])), *_reading(queues)]
+        return _reading(queues)
     if right is Right.SEND:
         exchange = address.channel if is_topic and address.subscription is None else DEFAULT_EXCHANGE
         return [(f"write on exchange {exchange}", _write_exchange(exchange))]
@@ -50,9 +53,13 @@ def _questions(address: Address, right: Right) -> list[tuple[str, Declare]]:
         questions += [(f"read on exchange {address.channel}", _unbind(name, address.channel)) for name in queues]
     if queues and not address.name.endswith(DEAD):  # they dead-letter through the default exchange
         questions.append((f"write on exchange {DEFAULT_EXCHANGE}", _write_exchange(DEFAULT_EXCHANGE)))
-        questions += [(f"read on queue {name}", _consume(name)) for name in queues]
-        queues.append(address.name + DEAD)
+        questions += _reading(queues)
+        queues += [address.name + DEAD, delay_queue(address, 1.0)]  # one of those where retries wait
     return [*questions, *((f"configure on queue {name}", _declare_queue(name)) for name in queues)]
+
+
+def _reading(queues: Sequence[str]) -> list[tuple[str, Declare]]:
+    return [(f"read on queue {name}", _consume(name)) for name in queues]
 
 
 async def _refusal(link: Link, ask: Declare) -> str | None:

@@ -3,9 +3,17 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from unimsg import Bus, Context, Service
+from unimsg import Bus, Context, Reject, Service
 
-from .channels import OrderPaid, OrderPlaced, OrderRefunded, RefundOrder, order_placed, order_updates, refund_order
+from .channels import (
+    OrderPlaced,
+    OrderRefunded,
+    Receipt,
+    RefundOrder,
+    collect_payment,
+    order_updates,
+    refund_order,
+)
 from .screen import euros, say
 
 
@@ -31,14 +39,20 @@ async def ledger(bus: Bus) -> AsyncIterator[Ledger]:
     say("billing", f"closed with {euros(book.balance)}")
 
 
+CREDIT = 5000
+"""Cents, of one order."""
+
 service = Service("billing", lifespan=ledger)
 
 
-@service.handler(order_placed)
-async def charge(order: OrderPlaced, context: Context[Ledger]) -> None:
+@service.handler(collect_payment)
+async def charge(order: OrderPlaced, context: Context[Ledger]) -> Receipt:
+    """Its reply goes where the message says. What is rejected is a dead letter, and whoever sent it is told."""
+    if order.cents > CREDIT:
+        raise Reject(f"{order.customer} has no {euros(order.cents)}", code="no-cover")
     context.state.enter(order.order, "charge", order.cents)
     say("billing", f"{order.order} charged to {order.customer}: {euros(order.cents)}")
-    await context.publish(order_updates, OrderPaid(order.order, order.cents))
+    return Receipt(order)
 
 
 @service.handler(refund_order)

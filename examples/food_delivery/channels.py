@@ -13,11 +13,33 @@ class PlaceOrder:
 
 
 @dataclass(frozen=True)
+class HowLong:
+    dishes: list[str]
+
+
+@dataclass(frozen=True)
+class Trip:
+    customer: str
+
+
+@dataclass(frozen=True)
+class Offer:
+    courier: str
+    cents: int
+
+
+@dataclass(frozen=True)
 class OrderPlaced:
     order: str
     customer: str
     dishes: list[str]
     cents: int
+    courier: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    paid: OrderPlaced
 
 
 @dataclass(frozen=True)
@@ -66,6 +88,12 @@ place_order = unimsg.Queue("food.place-order", PlaceOrder, key=lambda order: ord
 refund_order = unimsg.Queue("food.refund-order", RefundOrder)
 deliver_goods = unimsg.Queue("food.deliver-goods", DeliverGoods)
 
-# Events: each message goes to every subscription, and to one receiver of each.
+# What is replied to: minutes to whoever waits; receipts into a queue, where they wait for the order service.
+how_long = unimsg.Queue("food.how-long", HowLong, replies=int)
+collect_payment = unimsg.Queue("food.collect-payment", OrderPlaced, replies=Receipt)
+payments = unimsg.ReplyQueue("food.payments", Receipt)
+
+# Events: each message goes to every subscription, and to one receiver of each. To the last one each may reply.
 order_placed = unimsg.Topic("food.order-placed", OrderPlaced)
 order_updates = unimsg.Topic("food.order-updates", Update, key=lambda update: update.order)
+delivery_wanted = unimsg.Topic("food.delivery-wanted", Trip, replies=Offer)

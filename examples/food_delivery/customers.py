@@ -18,6 +18,7 @@ WISHES = [
     ("Cleo", ["pineapple pizza"]),
     ("Bob", ["ramen", "margherita"]),
     ("Dora", ["lasagne"]),
+    ("Eve", ["lasagne"] * 5),  # more than she has
 ]
 ENDS = [{OrderRefused}, {OrderPaid, OrderCooked}, {OrderPaid, OrderRefunded}]
 

@@ -5,20 +5,23 @@ from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
 
-from unimsg import Bus, Context, Retry, Service
+from unimsg import Bus, Context, Reject, Retry, Service
 
 from .channels import (
     DeliverGoods,
+    HowLong,
     OrderCooked,
     OrderPlaced,
     RefundOrder,
     deliver_goods,
+    how_long,
     order_placed,
     order_updates,
     refund_order,
 )
 from .screen import say
 
+MINUTES = {"margherita": 12, "ramen": 8, "falafel": 10, "tiramisu": 1, "lasagne": 25}
 SOLD_OUT = {"tiramisu"}
 NEEDS = {"lasagne": "cheese"}
 
@@ -47,10 +50,19 @@ async def pantry(bus: Bus) -> AsyncIterator[set[str]]:
 service = Service("kitchen", lifespan=pantry, around=[timed])
 
 
+@service.handler(how_long)
+async def estimate(asked: HowLong) -> int:
+    """Whoever asks waits for what this returns, or is told what it rejects; of other errors, that there was one."""
+    unknown = [dish for dish in asked.dishes if dish not in MINUTES]
+    if unknown:
+        raise Reject(f"nobody here cooks {', '.join(unknown)}", code="unknown-dish")
+    return max(MINUTES[dish] for dish in asked.dishes)
+
+
 @service.handler(order_placed, concurrency=3, retry=Retry(0.5, 1))
 async def cook(order: OrderPlaced, context: Context[set[str]]) -> None:
-    """The kitchen's own subscription of the topic. Billing has another: both get every order, and what fails here is
-    tried again here alone: three times, half a second and a second apart. Then it is a dead letter of the kitchen's."""
+    """The kitchen's own subscription of the topic. Each courier has another: all get every order, and what fails here
+    is tried again here alone: three times, half a second and a second apart. Then it is the kitchen's dead letter."""
     if missing := SOLD_OUT.intersection(order.dishes):
         say("kitchen", f"{order.order} impossible: {', '.join(missing)} is sold out")
         await context.send(refund_order, RefundOrder(order.order, order.cents))

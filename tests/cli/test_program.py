@@ -13,7 +13,7 @@ from shop import write
 from typer.testing import CliRunner
 
 from unimsg.cli.ending import Stopped, guarded, until_done
-from unimsg.cli.output import body_as_dict, printable, say, show_json
+from unimsg.cli.output import body_as_dict, printable, progress, say, show, show_json
 from unimsg.cli.program import app
 from unimsg.errors import ConnectError, DecodeError, EncodeError, TopologyError, UnimsgError
 
@@ -141,6 +141,21 @@ def test_a_signal_cancels_what_runs_and_lets_it_undo() -> None:
 
 def test_what_others_wrote_moves_no_cursor() -> None:
     assert printable("ä\x1b[2Jb\nc\u202e") == "ä\\x1b[2Jb\\nc\\u202e"
+
+
+def test_progress_is_for_terminals_and_leaves_the_result_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress(lambda: "7 moved"):
+        pass
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress(lambda: "7 moved"):
+        show("done")
+    out, err = capsys.readouterr()
+    assert "7 moved" in err
+    assert out == "done\n"
 
 
 def test_options_show_no_secret_in_help(monkeypatch: pytest.MonkeyPatch) -> None:

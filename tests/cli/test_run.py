@@ -1,6 +1,5 @@
 """`unimsg run`, as processes on the broker in memory."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,12 +8,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
-from types import SimpleNamespace
 
 import pytest
 from shop import write
-
-from unimsg.cli.workers import Supervisor
 
 APP = """
 import asyncio, contextlib, os, sys
@@ -43,13 +39,14 @@ async def place(number: int) -> None: ...
 class Running:
     """The program, and the lines that it and its workers wrote."""
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, own_group: bool = False, **environment: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "unimsg.cli", "run", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, **environment},
+            process_group=0 if own_group else None,
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -136,6 +133,17 @@ def test_workers_run_side_by_side_and_end_together(start: Callable[..., Running]
     assert running.process.pid not in running.pids("up")
 
 
+def test_ctrl_c_on_a_terminal_reaches_each_worker_once(start: Callable[..., Running]) -> None:
+    """It goes to the whole process group, at any time: while they start, too."""
+    for begun in (False, True):
+        running = start("--workers", "2", own_group=True)
+        word = "running: orders.place" if begun else "started: process"
+        running.until(lambda: sum(word in line for line in running.lines) == 2, word)  # noqa: B023
+        os.killpg(running.process.pid, signal.SIGINT)
+        assert running.ends() == 0, running.lines
+        assert not any("Traceback" in line for line in running.lines), running.lines
+
+
 def test_a_worker_that_crashed_is_started_again(start: Callable[..., Running]) -> None:
     running = start("--workers", "2")
     running.until(lambda: len(running.pids()) == 2, "two workers")
@@ -192,23 +200,3 @@ def test_a_changed_file_starts_it_anew(start: Callable[..., Running], elsewhere:
     running.until(lambda: len(running.pids()) == 2, "it runs again")
     running.process.terminate()
     assert running.ends() == 0
-
-
-def test_a_signal_while_a_worker_starts_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[int, int]] = []
-    supervisor = Supervisor(["shop:service"], None, 2, reload=False)
-
-    class Slow:
-        pid: int | None = None
-
-        def __init__(self, **_: object) -> None:
-            pass
-
-        def start(self) -> None:
-            supervisor._stop(signal.SIGINT)  # as its handler does, while there is nobody yet to pass it on to
-            self.pid = 4711
-
-    monkeypatch.setattr(multiprocessing, "get_context", lambda _: SimpleNamespace(Process=Slow))
-    monkeypatch.setattr(os, "kill", lambda pid, number: told.append((pid, number)))
-    supervisor._start_due()
-    assert told == [(4711, signal.SIGINT)], "and no other is started"

@@ -72,6 +72,25 @@ async def test_it_sees_what_is_published_and_takes_nothing(said: list[str]) -> N
     assert [one.id for one in seen if isinstance(one, Message)] == ids
 
 
+async def test_it_goes_on_over_a_lost_connection(said: list[str]) -> None:
+    seen: list[int] = []
+
+    def emit(one: Message[bytes] | DeadLetter) -> bool:
+        assert isinstance(one, Message)
+        if not seen:
+            MemoryBroker.current().cut()  # before it is acknowledged
+        seen.append(json.loads(one.body)["n"])
+        return 2 not in seen
+
+    async with shop() as bus:
+        task = asyncio.create_task(watch(SETTINGS, "orders.placed", dead=False, seconds=None, emit=emit))
+        await until(lambda: said, "watching")
+        for n in (1, 2):
+            await bus.publish(placed, {"n": n})
+        await asyncio.wait_for(task, 5)
+    assert set(seen) == {1, 2}
+
+
 @pytest.mark.parametrize("how", ["cancelled", "time is up"])
 async def test_its_subscription_goes_however_it_ends(said: list[str], how: str) -> None:
     async with shop():

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel
 
 import unimsg
-from unimsg import Bus, Context, Queue, Reject, Retry, RetryAfter, Sender, Service, Topic
+from unimsg import Bus, Context, Queue, Reject, ReplyQueue, Retry, RetryAfter, Sender, Service, Topic
 from unimsg.codecs import Avro, Json, Protobuf, Text, Xml
 
 
@@ -31,6 +31,11 @@ async def pool(bus: Bus) -> AsyncIterator[Pool]:
 place_order = Queue("orders.place", Order)
 placed = Topic("orders.placed", Placed)
 numbers = Queue("orders.numbers", list[int])
+ask = Queue("orders.ask", Order, replies=Placed)
+offer = Topic("orders.offer", Order, replies=float)
+results = ReplyQueue("orders.results", Placed)
+prices = ReplyQueue("orders.prices", float)
+order = Order(customer="Ann")
 service = Service("orders")
 with_pool = Service("pooled", lifespan=pool)
 
@@ -60,6 +65,63 @@ async def sending(bus: Bus, context: Context, sender: Sender) -> None:
     context.last_attempt()  # wrong: no function
     number: int = await bus.send(numbers, [1])  # wrong: an id is text
     print(number, bus.health().live)  # wrong: not awaited
+
+
+async def asking(bus: Bus, context: Context, sender: Sender) -> None:
+    await bus.request(ask, Placed(number=1))  # wrong: the body of another channel
+    await bus.request(offer, order)  # wrong: request to a topic
+    number: int = await bus.request(ask, order)  # wrong: the reply is a Placed
+    print(number, await bus.request(place_order, order))  # wrong: no reply is declared
+    await bus.request(ask, order, reply_to=results)  # wrong: a request has an inbox
+    await bus.request(ask, order, id="mine")  # wrong: the id of a request is nobody's
+    await bus.request(ask, order, timeout="5")  # wrong: seconds are a number
+    await context.request(ask, "order")  # wrong: a context is as strict
+    await sender.request(ask, order)  # wrong: not every sender can wait
+    bus.survey(ask, order, timeout=1)  # wrong: survey of a queue
+    bus.survey(offer, order)  # wrong: when does it end?
+    bus.survey(offer, Placed(number=1), timeout=1)  # wrong: the body of another channel
+    async with bus.survey(offer, order, timeout=1) as survey:
+        for reply in survey:  # wrong: they come one after the other
+            print(reply)
+        async for message in survey:
+            name: str = message.body  # wrong: a float
+            print(name)
+    await bus.survey(offer, order, timeout=1)  # wrong: a context manager, nothing to await
+    await bus.send(ask, order, reply_to=prices)  # wrong: replies of another type
+    await bus.send(ask, order, reply_to=ask)  # wrong: no reply queue
+    await bus.send(ask, order, reply_to="orders.results")  # wrong: a name is no channel
+    await bus.send(place_order, order, reply_to=results)  # wrong: no reply is declared
+    await bus.publish(offer, order, reply_to=prices)  # wrong: publish has no reply_to
+    await context.send(ask, order, reply_to=prices)  # wrong: a context is as strict
+    await sender.send(ask, order, reply_to=prices)  # wrong: so is any sender
+
+
+@service.handler(ask)  # wrong: replies with something else
+async def other_reply(body: Order) -> int:
+    return 7
+
+
+@service.handler(ask)  # wrong: replies with nothing
+async def no_reply(body: Order) -> None: ...
+
+
+@service.handler(ask)  # wrong: a queue is always answered
+async def maybe(body: Order) -> Placed | None:
+    return None
+
+
+@service.handler(offer)  # wrong: replies with text
+async def priced(body: Order) -> str | None:
+    return None
+
+
+@service.handler(results)  # wrong: failures come, too
+async def only_replies(body: Placed) -> None: ...
+
+
+@service.handler(results)  # wrong: a reply is never answered
+async def answered(body: object) -> Placed:
+    return Placed(number=1)
 
 
 async def wrong_body(body: Placed) -> None: ...
@@ -130,6 +192,8 @@ Xml(Order)  # wrong: no model of pydantic-xml
 Queue("orders.options", Order, options=[{"max_body": 5}])  # wrong: options are typed
 Queue("orders.ttl", Order, ttl="5")  # wrong: seconds
 Topic("orders.order", Order, ordered="yes")  # wrong: yes or no is a bool
+ReplyQueue("orders.replies", Placed, replies=int)  # wrong: a reply is never answered
+ReplyQueue("orders.replies", Placed, ordered=True)  # wrong: replies have no order
 Queue(place_order, Order)  # wrong: a name is text
 wider: Queue[object] = place_order  # wrong: it takes orders, not anything
 

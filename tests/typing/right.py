@@ -19,11 +19,15 @@ from unimsg import (
     Message,
     Queue,
     Reject,
+    RemoteError,
+    ReplyQueue,
+    RequestTimeout,
     Retry,
     RetryAfter,
     Sender,
     Service,
     Settings,
+    Survey,
     Topic,
 )
 from unimsg.codecs import Avro, Binary, Json, Protobuf, Text, Xml
@@ -112,7 +116,61 @@ async def everywhere(bus: Bus) -> None:
     await bus.send(blobs, b"x", key=None, id=None)
 
 
+# Asking.
+
+ask = Queue("shop.ask", PlaceOrder, replies=OrderPlaced | OrderCancelled)
+count = Queue("shop.count", str, replies=int)
+tell = Queue("shop.tell", str, replies=None)
+offer = Topic("shop.offer", PlaceOrder, replies=float)
+results = ReplyQueue("shop.results", OrderPlaced | OrderCancelled)
+objects = ReplyQueue("shop.objects", object)
+order = PlaceOrder(customer="Ann", total=1)
+
+
+async def asking(bus: Bus, sender: Sender, context: Context) -> int:
+    reply = await bus.request(ask, order, timeout=2, key="k", headers={"tenant": "acme"})
+    print(reply.order_id, await bus.request(ask, order), isinstance(reply, OrderCancelled))
+    await bus.request(tell, "hello")
+    number: int = await context.request(count, "x", timeout=0.5)
+    for body in await asyncio.gather(*(bus.request(count, text) for text in "ab")):
+        number += body
+    try:
+        number = await bus.request(count, "x")
+    except RemoteError as error:
+        print(error.code, error.text)
+    except RequestTimeout:
+        number = 0
+    id: str = await sender.send(ask, order, reply_to=results)
+    print(id, await context.send(ask, order, reply_to=results, delay=5, ttl=60))
+    await bus.send(count, "x", reply_to=objects)  # takes any reply
+    await bus.send(ask, order)  # nobody need wait for the reply
+    async with bus.pipeline() as pipeline:
+        await pipeline.send(ask, order, reply_to=results)
+    return number
+
+
+async def surveying(bus: Bus) -> float:
+    async with bus.survey(offer, order, timeout=2, at_most=3) as survey:
+        async for reply in survey:
+            price: float = reply.body
+            print(reply.source, reply.causation_id, price)
+        failures: list[str] = [failure.code for failure in survey.failures]
+    print(failures)
+    async with bus.survey(offer, order, timeout=2) as all_of_them:
+        return await cheapest(all_of_them)
+
+
+async def cheapest(survey: Survey[float]) -> float:
+    return min([reply.body async for reply in survey])
+
+
 B = TypeVar("B")
+R = TypeVar("R")
+
+
+async def asked_twice(bus: Bus, channel: Queue[B, R], body: B) -> R:  # a user's generic function
+    await bus.request(channel, body)
+    return await bus.request(channel, body, timeout=1)
 
 
 async def forward(sender: Sender, channel: Queue[B], body: B) -> str:  # a user's generic function
@@ -198,6 +256,30 @@ stateless.handler(numbers, concurrency=5)(Billing(0.2).charge)
 async def tested() -> None:
     await audit(OrderCancelled("7"))  # the decorated function stays what it was
     mail(OrderPlaced(order_id="7"))
+
+
+@stateless.handler(ask)
+async def answer(body: PlaceOrder) -> OrderPlaced:  # one of those declared
+    return OrderPlaced(order_id=body.customer)
+
+
+@stateless.handler(count)
+def counted(body: str) -> int:
+    return len(body)
+
+
+@stateless.handler(tell)
+async def heard(body: str) -> None: ...
+
+
+@service.handler(offer)
+async def priced(body: PlaceOrder, context: Context[Pool]) -> float | None:
+    return None if body.total else 1.5
+
+
+@stateless.handler(results)
+async def result(body: OrderPlaced | OrderCancelled | RemoteError, context: Context) -> None:
+    print(body.code if isinstance(body, RemoteError) else body.order_id, context.message.causation_id)
 
 
 # What failed.

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 from unimsg import Settings
+from unimsg._return import new_inbox
 from unimsg._routes import Route
-from unimsg.adapter import Address, Difference, Missing, Right
+from unimsg._waiting import retry_room
+from unimsg.adapter import Address, Difference, Kind, Missing, Right
 from unimsg.cli.checks import TIMEOUT, Check
 from unimsg.dead_letters import dead_address
 from unimsg.errors import UnimsgError
@@ -63,13 +65,25 @@ def _needed(use: Use, address: Address, *, makes: bool) -> Iterator[tuple[Addres
     """What the application does with the channel."""
     if makes:
         yield address, Right.MAKE
+    asks = use.route.channel.replies is not None
+    inbox = Address(use.route.broker.prefix + new_inbox(), Kind.INBOX)
     if not use.handled:
         yield address, Right.SEND
+        if asks:
+            yield inbox, Right.RECEIVE
         return
+    if asks:
+        yield inbox, Right.SEND
     yield address, Right.RECEIVE
-    yield dead_address(address), Right.SEND
-    if makes:
-        yield dead_address(address), Right.MAKE
+    others = [dead_address(address)]
+    if use.route.broker.adapter.capabilities.max_delay <= 0 and not address.ordered:  # else no message waits elsewhere
+        room = retry_room(address)
+        yield room, Right.RECEIVE
+        others.append(room)
+    for other in others:
+        yield other, Right.SEND
+        if makes:
+            yield other, Right.MAKE
 
 
 def _rights(name: str, lacking: Sequence[Missing]) -> Iterator[Check]:

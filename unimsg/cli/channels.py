@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from unimsg import Bus, Queue, ReplyQueue, Topic
-from unimsg._return import REPLY_QUEUE
 from unimsg._routes import DEFAULT_PARTITIONS
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Address, ChannelMissing, Kind
@@ -53,16 +52,14 @@ def declared(name: str, specs: Iterable[str]) -> Channel[Any, Any]:
 async def existing(
     bus: Bus, name: str, kind: Kind, *, content_type: str | None = None, type: str | None = None
 ) -> Channel[bytes, Any]:
-    """The channel as the broker has it, for bodies as they are. A ReplyQueue is called unimsg.reply.NAME.
+    """The channel as the broker has it, for bodies as they are.
 
     Raises:
         TopologyError: it does not exist, or is of the other kind.
         ConnectError, PermissionDenied: as everywhere.
     """
-    own_name = name.removeprefix(REPLY_QUEUE)
-    check_name(own_name)
-    replies = ReplyQueue(own_name, bytes, codec=AsItIs()) if own_name != name and kind is Kind.QUEUE else None
-    broker, there = bus._routes.locate(own_name, REPLY_QUEUE if replies is not None else "")
+    check_name(name)
+    broker, there = bus._routes.locate(name)
     await broker.connect()
     try:
         found = await broker.adapter.operations().find(Address(there, kind), timeout=LOOK_TIMEOUT)
@@ -71,8 +68,6 @@ async def existing(
             f"{error}: a {kind.value} is made by the service that handles it, or by whoever sends to it first; is the "
             "name right, and the broker?"
         ) from error
-    if replies is not None:
-        return replies
     options = []
     if found.partitions not in (0, DEFAULT_PARTITIONS):  # else no need to say it, nor an option for it on each broker
         options.append(broker.adapter.options_type.model_validate({"partitions": found.partitions}))
@@ -83,6 +78,18 @@ async def existing(
     return channel
 
 
+async def reply_queue(bus: Bus, name: str) -> ReplyQueue[bytes] | None:
+    """The reply queue of this name, if there is one; by its name on the broker it is known to nobody but who asked."""
+    queue = ReplyQueue(name, bytes, codec=AsItIs())
+    route = bus._routes.get(queue)
+    await route.broker.connect()
+    try:
+        await route.broker.adapter.operations().find(route.address, timeout=LOOK_TIMEOUT)
+    except ChannelMissing:
+        return None
+    return queue
+
+
 class _Body(bytes):
     """One that is given a message type."""
 
@@ -91,6 +98,6 @@ def channels_of(spec: str) -> Iterator[Channel[Any, Any]]:
     """What its services handle and send to, and what its module knows beside them."""
     for service in load(spec):
         yield from (handler.channel for handler in service.handlers)
-        yield from getattr(service, "sends", ())
+        yield from service.sends
     module = sys.modules[spec.partition(":")[0]]
     yield from (value for value in vars(module).values() if isinstance(value, Channel))

@@ -75,6 +75,8 @@ async def _ends(broker: Broker, what: str) -> AsyncIterator[Check]:
     about = await broker.adapter.operations().about(timeout=TIMEOUT)
     ended = datetime.now(UTC)
     yield Check(what, "ok", f"{about.broker}; client {about.client}")
+    for problem in about.problems:
+        yield Check(f"{what} settings", "problem", problem)
     if about.time is None:
         text = "it tells nobody its time: keep the clocks of all hosts in step (NTP), expiry and deadlines compare them"
         yield Check(f"{what} clock", "unknown", text)

@@ -8,9 +8,10 @@ from unimsg import Bus, DeadLetter
 from unimsg._graveyard import Graveyard
 from unimsg._suggestion import suggestion
 from unimsg.adapter import Kind
-from unimsg.cli.channels import existing, split
+from unimsg.channel import Channel
+from unimsg.cli.channels import existing, reply_queue, split
 from unimsg.cli.output import as_dict, in_a_line, printable
-from unimsg.errors import ConfigurationError
+from unimsg.errors import ConfigurationError, TopologyError
 
 FIELDS: Mapping[str, Callable[[DeadLetter], str]] = {
     "reason": lambda letter: letter.reason,
@@ -37,7 +38,14 @@ async def graveyard(bus: Bus, name: str) -> Graveyard:
         TopologyError: it does not exist.
     """
     channel, subscription = split(name)
-    found = await existing(bus, channel, Kind.QUEUE if subscription is None else Kind.TOPIC)
+    found: Channel[Any, Any]
+    try:
+        found = await existing(bus, channel, Kind.QUEUE if subscription is None else Kind.TOPIC)
+    except TopologyError:
+        replies = await reply_queue(bus, channel) if subscription is None else None
+        if replies is None:
+            raise
+        found = replies
     return bus._graveyard(found, subscription)
 
 

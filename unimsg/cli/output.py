@@ -78,7 +78,8 @@ def progress(text: Callable[[], str]) -> Iterator[None]:
         spinner.update(text=text())
         return spinner
 
-    with Live(get_renderable=look, console=Console(stderr=True), transient=True, refresh_per_second=5):
+    console = Console(stderr=True)
+    with Live(get_renderable=look, console=console, transient=True, refresh_per_second=5, redirect_stdout=False):
         yield
 
 

@@ -1,12 +1,10 @@
 """All commands, and what becomes of their errors."""
 
-import importlib.util
-import pkgutil
 from typing import Annotated
 
 import typer
 
-from unimsg.cli import dead, doctor, run, send, tail
+from unimsg.cli import asyncapi, dead, doctor, run, send, tail
 from unimsg.cli.ending import guarded, show_tracebacks
 from unimsg.cli.output import show
 from unimsg.cli.versions import unimsg_version
@@ -43,5 +41,4 @@ app.command("send")(guarded(send.command))
 app.command("tail")(guarded(tail.command))
 app.add_typer(dead.app, name="dead")
 app.command("doctor")(guarded(doctor.command))
-if importlib.util.find_spec("unimsg.cli.asyncapi") is not None:
-    app.command("asyncapi")(guarded(pkgutil.resolve_name("unimsg.cli.asyncapi:command")))
+app.command("asyncapi")(guarded(asyncapi.command))

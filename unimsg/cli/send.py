@@ -15,7 +15,7 @@ from unimsg.channel import Channel
 from unimsg.cli.channels import declared, existing
 from unimsg.cli.ending import until_done
 from unimsg.cli.options import App, Json, Url, for_operators
-from unimsg.cli.output import body_as_dict, body_as_text, show, show_json
+from unimsg.cli.output import body_as_dict, body_as_text, say, show, show_json
 from unimsg.errors import ConfigurationError, DecodeError, EncodeError
 
 JSON = "application/json"
@@ -55,10 +55,10 @@ def command(
     channel, without it must be JSON unless --content-type says otherwise. Shows the message's id, or with --request the
     reply.
     """
-    order = Order(
-        channel, sys.stdin.buffer.read(), topic, app or (), type, content_type, key, id, _headers(header), timeout
-    )
-    settings = for_operators(url)
+    settings, headers = for_operators(url), _headers(header)
+    if sys.stdin.isatty():
+        say("the body, from standard input; it ends with Ctrl-D")
+    order = Order(channel, sys.stdin.buffer.read(), topic, app or (), type, content_type, key, id, headers, timeout)
     if request:
         reply = until_done(ask(settings, order))
         show_json({"channel": channel, **body_as_dict(*reply)}) if as_json else show(body_as_text(reply[0]))

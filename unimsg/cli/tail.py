@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -11,7 +11,17 @@ import typer
 from unimsg import Bus, DeadLetter, Message, Settings, connect
 from unimsg._message import read_message
 from unimsg._routes import OPEN_TIMEOUT, Route
-from unimsg.adapter import Adapter, Address, ChannelMissing, Kind, Receiver, ReceiverClosed, Wanted, Wire
+from unimsg.adapter import (
+    Adapter,
+    Address,
+    ChannelMissing,
+    Kind,
+    Receiver,
+    ReceiverClosed,
+    SettlementLost,
+    Wanted,
+    Wire,
+)
 from unimsg.cli.channels import existing, split
 from unimsg.cli.ending import Stopped, until_done
 from unimsg.cli.graves import graveyard, letter_as_dict, letter_in_a_line
@@ -100,7 +110,8 @@ async def _watch_topic(bus: Bus, name: str, emit: Emit) -> None:
                 ) from error
             for delivery in deliveries:
                 wanted = wanted and emit(_message(route, delivery.wire))
-            await receiver.ack(deliveries)
+            with suppress(SettlementLost):  # the connection was lost: they come again, and are shown again
+                await receiver.ack(deliveries)
 
 
 @asynccontextmanager

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from time import monotonic
@@ -27,6 +28,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 STEADY = 60.0
 """Seconds after which a crash is not counted with the one before."""
 CHANGED, WOKEN = b"c", b"w"
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(slots=True)
@@ -51,13 +53,12 @@ class Supervisor:
         self._reload = reload
         self._stopping = False
         self._signals = 0
-        self._last_signal: int = signal.SIGTERM
         self._code = 0
         self._woken, self._wake = os.pipe()
 
     def run(self) -> int:
         """Returns the exit code when all have ended."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDING:
             signal.signal(number, self._on_signal)
         with Changes(lambda: os.write(self._wake, CHANGED)) if self._reload else contextlib.nullcontext():
             while True:
@@ -75,15 +76,15 @@ class Supervisor:
             if place.process is None and place.due is not None and place.due <= monotonic() and not self._stopping:
                 place.process = multiprocessing.get_context("spawn").Process(target=_work, args=self._order)
                 place.started, place.due = monotonic(), None
-                place.process.start()
-                if self._signals:  # one came meanwhile, when nobody could pass it on
-                    _tell(place, self._last_signal)
+                with _signals_held():  # a Ctrl-C would end it in the middle of its imports, with a traceback
+                    place.process.start()
                 log.info("worker %d started: process %s", place.number, place.process.pid)
 
     def _wait(self) -> None:
         """Until a worker ends, one is due, or somebody wants something."""
         running = {place.process.sentinel: place for place in self._places if place.process is not None}
-        dues = [] if self._stopping else [place.due for place in self._places if place.due is not None]
+        waiting = [] if self._stopping else [place.due for place in self._places if place.process is None]
+        dues = [due for due in waiting if due is not None]
         timeout = max(0.0, min(dues) - monotonic()) if dues else None
         for ready in wait([*running, self._woken], timeout):
             if ready == self._woken:
@@ -97,7 +98,7 @@ class Supervisor:
         place.process.join()
         code, place.process = place.process.exitcode or 0, None
         if self._stopping:
-            before_it_began = self._signals == 1 and code in (-signal.SIGTERM, -signal.SIGINT)
+            before_it_began = self._signals == 1 and code == -signal.SIGTERM
             self._code = self._code or (0 if before_it_began else 128 - code if code < 0 else code)
         elif place.due is not None:
             return  # it was stopped to be started anew
@@ -107,7 +108,7 @@ class Supervisor:
             log.warning("worker %d ended with %s: waiting for a file to change", place.number, code)
         elif code == USAGE:  # no other would do better
             self._code = USAGE
-            self._stop(signal.SIGTERM)
+            self._stop()
         else:
             if monotonic() - place.started > STEADY:
                 place.backoff.reset()
@@ -122,30 +123,42 @@ class Supervisor:
             if place.process is not None:
                 place.process.terminate()
 
-    def _on_signal(self, number: int, _: FrameType | None) -> None:
-        self._stop(number)
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop()
         os.write(self._wake, WOKEN)
 
-    def _stop(self, number: int) -> None:
+    def _stop(self) -> None:
         """A second one reaches the workers, too, and ends them at once."""
         self._stopping = True
         self._signals += 1
-        self._last_signal = number
         for place in self._places:
-            _tell(place, number)
+            if place.process is not None:
+                place.process.terminate()
 
 
-def _tell(place: _Place, number: int) -> None:
-    if place.process is not None and place.process.pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(place.process.pid, number)
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Those that end a process come afterwards; a process that is started meanwhile lets them come when it likes."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # multiprocessing starts it with the first process, and lets the signals in then
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def _work(apps: list[str], url: str | None) -> None:
     """A worker's process."""
     from unimsg.cli.run import serve  # not above: that module imports this one
 
-    os.setpgrp()
+    if hasattr(os, "setpgrp"):  # Windows has no process groups of this kind
+        os.setpgrp()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # forgets one that came while they were held
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         guarded(serve)(apps, url)

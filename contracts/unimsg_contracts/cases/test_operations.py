@@ -126,7 +126,7 @@ async def test_asking_for_permissions_changes_nothing(stage: Stage) -> None:
         stage.topic_address(),
         Address(topic.channel, Kind.TOPIC, "nobody"),
     ]
-    for address in (topic, subscription, queue, ordered, *absent):
+    for address in (topic, subscription, queue, ordered, stage.inbox_address(), *absent):
         for right in Right:
             lacking = await operations.permissions(address, right, timeout=stage.recovery)
             assert not [each for each in lacking if each.unknown is None], f"{address}: {lacking}"

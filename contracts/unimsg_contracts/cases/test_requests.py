@@ -107,7 +107,7 @@ async def test_a_request_to_a_deleted_queue_is_rejected(stage: Stage) -> None:
         await rejected(stage, bus.request(queue, "lost", timeout=3600))
 
 
-@guarantee("G18", needs=("away",))
+@guarantee("G18", needs=("away", "cut"))
 async def test_a_request_without_a_broker_is_rejected_in_time(stage: Stage) -> None:
     """The broker is away: a request ends in time, as certainly not sent (where the client tells; else its confirmation
     is missing), also one of a bus that never asked before. With the broker back, the same bus asks again."""
@@ -271,4 +271,22 @@ async def test_conversations_under_a_prefix(stage: Stage) -> None:
     async with stage.bus(service, client, prefix="ann.") as bus, stage.bus(echo(queue), prefix="bob."):
         assert await stage.answer(bus.request(queue, "hello", timeout=stage.recovery)) == "hello"
         await bus.send(queue, "later", reply_to=answers)
+        await eventually(lambda: got == ["later"], stage.recovery, lambda: f"{got} came")
+
+
+@guarantee("G18")
+async def test_conversations_where_nothing_is_made(stage: Stage) -> None:
+    """With `topology = "verify"` who asks needs no more than the channels that are declared."""
+    queue = stage.declare_queue(str, replies=str)
+    answers = stage.declare_reply_queue(str)
+    got: list[object] = []
+    client = Service("client", grace=2.0)
+
+    @client.handler(answers)
+    async def handle(body: object) -> None:
+        got.append(body)
+
+    async with stage.bus(echo(queue), client), stage.bus(topology="verify") as bus:
+        assert await stage.answer(bus.request(queue, "hello", timeout=stage.recovery)) == "hello"
+        await stage.answer(bus.send(queue, "later", reply_to=answers))
         await eventually(lambda: got == ["later"], stage.recovery, lambda: f"{got} came")

@@ -73,7 +73,7 @@ def finds_nothing() -> Iterator[None]:
 def kills_its_workers() -> Iterator[None]:
     """Nobody is left the time to drain."""
 
-    def stop(supervisor: Supervisor, number: int) -> None:
+    def stop(supervisor: Supervisor) -> None:
         supervisor._stopping = True
         for place in supervisor._places:
             if place.process is not None and place.process.pid is not None:

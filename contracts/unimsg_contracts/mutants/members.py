@@ -1,5 +1,6 @@
 """Mutants that are planted in each process of a crew, and in the command line's, since the fault must be there."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest.mock import patch
@@ -17,6 +18,8 @@ def in_members(fault: Planting) -> Planting:
     """`fault`, which must stand under its name in its module, in the processes of a crew, in those that are killed and
     in commands; and here, for what this process makes on the broker."""
     name = f"{fault.__module__}:{fault.__name__}"
+    if getattr(sys.modules[fault.__module__], fault.__name__, None) is not fault:
+        raise LookupError(f"{name} is not what is to be planted: the processes would end, and not show the fault")
 
     @contextmanager
     def planted() -> Iterator[None]:

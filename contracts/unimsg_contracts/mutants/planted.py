@@ -1,5 +1,6 @@
 """A mutant, and how it gets under a case."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ def instead(owner: Any, name: str, fault: Any, why: str) -> Callable[[], Abstrac
             yield
 
     planted.__name__, planted.__doc__ = why.replace(" ", "_"), why
+    planted.__module__ = sys._getframe(1).f_globals["__name__"]  # where it stands under its name: see `in_members`
     return planted
 
 

@@ -313,6 +313,7 @@ CONVERSATIONS = (
     Mutant(test_requests.test_a_handler_asks_another, patch=conversations.asks_out_of_context),
     Mutant(test_requests.test_what_runs_at_shutdown_replies, patch=conversations.stops_without_grace),
     Mutant(test_requests.test_the_end_of_the_bus_ends_its_requests, patch=conversations.leaves_requests_waiting),
+    Mutant(test_requests.test_conversations_where_nothing_is_made, operating.SeesDifferences),
     Mutant(test_requests.test_conversations_under_a_prefix, patch=conversations.answers_without_prefix),
     Mutant(test_request_failures.test_a_rejection_reaches_who_asked, patch=conversations.buries_requests),
     Mutant(test_request_failures.test_a_rejection_reaches_who_asked, patch=policies.retries_what_is_final),
@@ -372,6 +373,10 @@ COMMANDS = tuple(
         (test_command_line.test_tail_never_reads_from_a_queue, commands.watches_queues),
         (test_command_line.test_send_reaches_what_it_names, commands.makes_what_is_missing),
         (test_command_line.test_dead_letters_by_command, commands.means_them_all),
+        (
+            test_command_line.test_redrive_by_command_reaches_one_subscription,
+            policies.redrives_to_all_subscriptions,
+        ),
         (test_command_line.test_the_doctor_tells_well_from_ill, commands.finds_nothing),
         (test_command_line.test_run_drains_its_workers, commands.kills_its_workers),
     )
