@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 import unimsg
-from unimsg import Bus, Queue, Reject, RemoteError, Retry, RetryAfter, Service, Topic, _survey
+from unimsg import Bus, MemoryStore, Queue, Reject, RemoteError, ReplyQueue, Retry, RetryAfter, Service, Topic, _survey
 from unimsg._answers import REFUSALS, FailureTold
 from unimsg._return import address_of
 from unimsg.adapter import Wire
@@ -149,3 +149,28 @@ async def test_a_survey_holds_only_so_many_bytes(monkeypatch: pytest.MonkeyPatch
     async with unimsg.connect(service, url="memory://") as bus, bus.survey(topic, "a", timeout=0.5) as survey:
         await asyncio.sleep(0.3)
         assert len([reply async for reply in survey]) == 2
+
+
+async def test_a_stored_reply_goes_to_who_got_it_before_and_to_nobody_else() -> None:
+    queue = Queue("orders.check", str, replies=str)
+    alice, mallory = ReplyQueue("answers.alice", str), ReplyQueue("answers.mallory", str)
+    got: list[tuple[str, object]] = []
+    service = Service("shop")
+
+    @service.handler(queue, store=MemoryStore())
+    async def check(body: str) -> str:
+        return f"for {body} only"
+
+    @service.handler(alice)
+    async def to_alice(body: object) -> None:
+        got.append(("alice", body))
+
+    @service.handler(mallory)
+    async def to_mallory(body: object) -> None:
+        got.append(("mallory", body))
+
+    async with unimsg.connect(service, url="memory://") as bus:
+        for body, back in (("alice", alice), ("mallory", mallory), ("alice", alice)):
+            await bus.send(queue, body, id="order-1", reply_to=back)
+            await asyncio.sleep(0.1)
+    assert got == [("alice", "for alice only"), ("alice", "for alice only")]
