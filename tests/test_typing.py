@@ -6,18 +6,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import blocks
 
 HERE = Path(__file__).parent
 RIGHT = HERE / "typing" / "right.py"
 MISUSES = HERE / "typing" / "misuses.py"
+PROGRAMS = [*blocks("README.md", "python"), *blocks("docs/styles.md", "python")]
 
 
 @pytest.fixture(scope="module")
-def reported() -> dict[str, dict[int, str]]:
-    """What mypy says, by file and line: one run for both files."""
+def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[int, str]]:
+    """What mypy says, by file and line: one run for all files."""
+    folder = tmp_path_factory.mktemp("programs")
+    shown = [folder / f"{Path(block.page).stem.lower()}_{block.line}.py" for block in PROGRAMS]
+    for file, block in zip(shown, PROGRAMS, strict=True):
+        file.write_text(block.text)
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--no-pretty", "--show-error-codes"]
     done = subprocess.run(
-        [*command, "--config-file", str(HERE.parent / "pyproject.toml"), str(RIGHT), str(MISUSES)],
+        [*command, "--config-file", str(HERE.parent / "pyproject.toml"), str(RIGHT), str(MISUSES), *map(str, shown)],
         capture_output=True,
         text=True,
         cwd=HERE.parent,
@@ -34,6 +40,7 @@ def reported() -> dict[str, dict[int, str]]:
 
 
 def test_natural_programs_pass_mypy_strict(reported: dict[str, dict[int, str]]) -> None:
+    """And those that README and the page of styles show."""
     others = {name: lines for name, lines in reported.items() if name != MISUSES.name}
     assert others == {}, "mypy reports errors where there are none"
 
