@@ -126,6 +126,39 @@ async def test_acknowledgements_of_one_turn_go_together(url: str) -> None:
     all_right()
 
 
+async def test_handlers_that_wait_start_together_and_those_that_do_not_share_a_task(url: str) -> None:
+    """What those that wait send leaves together then; a task for each of the others would cost as much as handling."""
+    service, waits, running, most = Service("shop"), True, 0, 0
+    tasks: list[object] = []
+
+    @service.handler(numbers, concurrency=8)
+    async def handle(_: int) -> None:
+        nonlocal running, most
+        tasks.append(asyncio.current_task())
+        if waits:
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0)  # one turn of the event loop
+            running -= 1
+
+    async def batch() -> None:
+        nonlocal most
+        tasks.clear()
+        most = 0
+        the_receiver().give(*map(str, range(8)), epoch=Epoch())
+        await until(lambda: len(tasks) == 8 and not running, "all of the batch")
+
+    async with unimsg.connect(service, url=url):
+        await batch()
+        await batch()
+        assert most == 8
+        waits = False
+        await batch()
+        await batch()
+        assert len(set(tasks)) == 1
+    all_right()
+
+
 async def test_settlements_that_do_not_count_end_nothing_and_are_no_problem(url: str) -> None:
     work, epoch = Work(numbers), Epoch()
     async with unimsg.connect(work.service, url=url) as bus:

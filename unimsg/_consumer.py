@@ -85,6 +85,8 @@ class Consumer:
         self._epochs: set[Epoch] = set()
         self._starting = False
         """Whether more workers start in the next turn of the event loop."""
+        self._burst = 1
+        """Workers to start at once."""
         self._counted = broker.adapter.capabilities.counts_redeliveries
         """Whether the broker gives up what it delivered too often."""
         self._operations = broker.adapter.operations()
@@ -224,15 +226,21 @@ class Consumer:
 
     def _start_some(self) -> None:
         """One worker, or as many as there are: one whose handler does not wait takes all the rest by itself, and a task
-        for each message would cost as much as handling it. Those that are still there a turn later wait."""
-        for _ in range(max(1, len(self._workers))):
+        for each message would cost as much as handling it. Those that are still there a turn later wait. Next time as
+        many as were needed start at once: what they send then leaves together."""
+        if self._starting:
+            waiting = len(self._workers)
+            self._burst = min(max(self._burst, 2 * waiting), self._limits.concurrency) if waiting else 1
+        started = 0
+        for _ in range(max(self._burst, len(self._workers))):
             if (self._held.suspects.held and self._workers) or (lane := self._next()) is None:
                 break
             worker = Worker()
             worker.task = asyncio.create_task(self._work(worker, lane))
             self._workers.add(worker)
+            started += 1
         idle = self._held.stopping or self._pace.paused or self._held.suspects.held
-        self._starting = not idle and self._held.lanes.can_start
+        self._starting = not idle and (self._held.lanes.can_start or started > 1)
         if self._starting:
             asyncio.get_running_loop().call_soon(self._start_some)
 
