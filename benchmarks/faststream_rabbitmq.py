@@ -72,6 +72,7 @@ class FastStreamAsking(Asking):
 
             async def ask(body: bytes) -> bytes:
                 reply = await asking.request(body, queue(self.channel), headers=dict(HEADERS), timeout=30, persist=True)
-                return reply.body
+                answer: bytes = reply.body
+                return answer
 
             yield ask

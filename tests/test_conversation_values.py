@@ -1,5 +1,6 @@
 """Conversations with values that no type checker saw: they are somebody's error, and hold up nobody else."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 import unimsg
-from unimsg import Bus, Queue, Reject, RemoteError, Retry, Service, Topic
+from unimsg import Bus, MemoryStore, Queue, Reject, RemoteError, ReplyQueue, Retry, RetryAfter, Service, Topic, _survey
 from unimsg._answers import REFUSALS, FailureTold
 from unimsg._return import address_of
 from unimsg.adapter import Wire
@@ -102,3 +103,74 @@ async def test_a_return_address_that_refuses_holds_nothing(address: str) -> None
 
 async def _done(error: Refused) -> Refused:
     return error
+
+
+async def test_a_wait_that_is_rounded_up_past_the_deadline_is_not_begun() -> None:
+    """RabbitMQ and memory make 5 seconds of 3: the request would expire meanwhile, and nobody would be told why."""
+    queue = Queue("orders.check", str, replies=str)
+    service = Service("shop", retry=Retry(1, 1))
+
+    @service.handler(queue)
+    async def check(body: str) -> str:
+        raise RetryAfter(3, "busy")
+
+    async with unimsg.connect(service, url="memory://") as bus:
+        with pytest.raises(RemoteError, match="internal"):
+            await bus.request(queue, "a", timeout=4)
+
+
+async def test_a_rejection_in_a_task_group_is_told_as_it_is() -> None:
+    queue = Queue("orders.check", str, replies=str)
+
+    async def refuse() -> None:
+        raise Reject("no flour", code="sold-out")
+
+    async def check(body: str) -> str:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refuse())
+        return body
+
+    async with serving((queue, check)) as bus:
+        with pytest.raises(RemoteError) as told:
+            await bus.request(queue, "a", timeout=2)
+    assert (told.value.code, told.value.text) == ("sold-out", "no flour")
+
+
+async def test_a_survey_holds_only_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_survey, "MAX_WAITING_BYTES", 250)
+    topic = Topic("offers.wanted", str, replies=str)
+    service = Service("shop")
+    for number in range(5):
+
+        async def offer(_: str) -> str:
+            return "x" * 100
+
+        service.handler(topic, subscription=f"shop-{number}")(offer)
+    async with unimsg.connect(service, url="memory://") as bus, bus.survey(topic, "a", timeout=0.5) as survey:
+        await asyncio.sleep(0.3)
+        assert len([reply async for reply in survey]) == 2
+
+
+async def test_a_stored_reply_goes_to_who_got_it_before_and_to_nobody_else() -> None:
+    queue = Queue("orders.check", str, replies=str)
+    alice, mallory = ReplyQueue("answers.alice", str), ReplyQueue("answers.mallory", str)
+    got: list[tuple[str, object]] = []
+    service = Service("shop")
+
+    @service.handler(queue, store=MemoryStore())
+    async def check(body: str) -> str:
+        return f"for {body} only"
+
+    @service.handler(alice)
+    async def to_alice(body: object) -> None:
+        got.append(("alice", body))
+
+    @service.handler(mallory)
+    async def to_mallory(body: object) -> None:
+        got.append(("mallory", body))
+
+    async with unimsg.connect(service, url="memory://") as bus:
+        for body, back in (("alice", alice), ("mallory", mallory), ("alice", alice)):
+            await bus.send(queue, body, id="order-1", reply_to=back)
+            await asyncio.sleep(0.1)
+    assert got == [("alice", "for alice only"), ("alice", "for alice only")]

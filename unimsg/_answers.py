@@ -70,7 +70,7 @@ class Answers:
         """What is said to whoever asked, if anybody did. Raises EncodeError: it is none of the declared replies."""
         if self._bodies is None or (result is None and self._is_topic) or self.address(wire) is None:
             return None
-        said = Said(*self._bodies.encode(result))
+        said = Said(*self._bodies.encode(result), to=wire.headers.get(self._return_address, ""))
         if len(said.body) > self._max_body:
             raise EncodeError(f"{self._bodies.name}: a reply of {len(said.body)} bytes, at most {self._max_body}")
         return said
@@ -94,6 +94,13 @@ class Answers:
             log.info("nobody waits for the reply to message %s any more", shown(wire.id))
         elif error is not None:
             raise error
+
+    async def send_again(self, wire: Wire, said: Said) -> None:
+        """As `send`, of what was said to another message with this id. To another address it is not sent."""
+        if said.to == wire.headers.get(self._return_address):
+            await self.send(wire, said)
+        else:
+            log.warning("message %s was handled before for another return address: none is answered", shown(wire.id))
 
     def failure(self, wire: Wire, error: BaseException, reason: str) -> "FailureTold | None":
         """What tells whoever asked that the message was not handled; None: nobody did."""

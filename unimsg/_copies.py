@@ -95,6 +95,10 @@ class Copies:
         copy.due = now + delay
         return copy
 
+    def wait(self, delay: float) -> float:
+        """How long a copy waits that is to wait `delay` seconds."""
+        return self._step(delay) if self.native else delay
+
     def onward(self, wire: Wire, due: float) -> Copy:
         """It has left its room before it is due."""
         copy = self._held(wire, due, time.time())

@@ -56,8 +56,10 @@ class Failing:
         else:
             error = alone(error)
             decision = decide(self._retry, error, number)
-            if isinstance(decision, Again) and self._is_awaited_no_longer(delivery, decision.delay):
-                decision = Dead("failed")
+            if isinstance(decision, Again):
+                wait = decision.delay if in_place else self._copies.wait(decision.delay)
+                if self._is_awaited_no_longer(delivery, wait):
+                    decision = Dead("failed")
         id, first = delivery.wire.id, first_failed or first_failed_of(delivery.wire)
         if isinstance(decision, Dead):
             self._end(delivery, error, decision.reason, number, first)
@@ -79,6 +81,7 @@ class Failing:
     def _end(self, delivery: Delivery, error: BaseException, reason: str, number: int, first: str | None) -> None:
         """It is not handled again. Of a request its requester is told; of anything else operators are, by the
         dead letter, and then whoever it names as to be answered."""
+        error = alone(error)  # what a TaskGroup of the handler put around a Reject is nothing to others
         told = self._answers.failure(delivery.wire, error, reason)
         if told is not None and told.is_request:
             if isinstance(error, Reject):  # an answer, and no trouble

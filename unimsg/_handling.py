@@ -90,7 +90,7 @@ class Attempt:
             if handling.is_duplicate:
                 log.info("%s: message %s was handled before", self._handler.source, shown(delivery.wire.id))
                 if (reply := handling.reply) is not None:
-                    await self._answers.send(delivery.wire, reply)
+                    await self._answers.send_again(delivery.wire, reply)
                 return
             reply = await self._handle(delivery, body, self._argument(body), number, last)
             if reply is not None:

@@ -20,7 +20,9 @@ log = logging.getLogger("unimsg")
 Reply = TypeVar("Reply", covariant=True, default=Any)
 
 MAX_REPLIES = 10_000
-"""Of one survey; what comes beyond is dropped: a flood must not fill the memory."""
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""Of one survey, the second of bodies that nobody has read yet; what comes beyond is dropped: a flood must not fill
+the memory."""
 
 
 class Survey(Generic[Reply]):
@@ -40,6 +42,10 @@ class Survey(Generic[Reply]):
         self._timer: asyncio.TimerHandle | None = None
         self._seen: set[str] = set()
         self._waiting: deque[Message[Any]] = deque()
+        self._sizes: deque[int] = deque()
+        """Bytes of the bodies of those that wait."""
+        self._bytes = 0
+        """Of all of them."""
         self._arrived = asyncio.Event()
         self._closed = False
 
@@ -81,6 +87,7 @@ class Survey(Generic[Reply]):
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
+        self._bytes -= self._sizes.popleft()
         return self._waiting.popleft()
 
     def _stop(self) -> None:
@@ -98,6 +105,12 @@ class Survey(Generic[Reply]):
         if reply.id in self._seen:
             return False
         self._seen.add(reply.id)
+        if self._bytes + len(reply.body) > MAX_WAITING_BYTES:
+            log.warning(
+                "%s: a survey holds %d unread replies, and takes no more", self._route.channel.name, len(self._waiting)
+            )
+            self._stop()
+            return True
         if len(self._seen) >= MAX_REPLIES:
             log.warning("%s: a survey got %d replies, and takes no more", self._route.channel.name, MAX_REPLIES)
             self._stop()
@@ -111,6 +124,8 @@ class Survey(Generic[Reply]):
         route = self._route
         type_ = f"{route.channel.name}.reply"
         self._waiting.append(read_message(reply, body, route.prefix, type=type_, kind="document", raw=None))
+        self._sizes.append(len(reply.body))
+        self._bytes += len(reply.body)
         self._arrived.set()
         if self._left is not None:
             self._left -= 1

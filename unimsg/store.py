@@ -25,6 +25,8 @@ class Said:
     type: str
     content_type: str
     body: bytes
+    to: str = ""
+    """The return address that it went to."""
 
 
 class Handling(Protocol[Session]):
@@ -40,7 +42,8 @@ class Handling(Protocol[Session]):
 
     @property
     def reply(self) -> Said | None:
-        """Of a duplicate: what was replied to the message. It is sent again."""
+        """Of a duplicate: what was replied to the message. It is sent again, if the duplicate names the same return
+        address: senders choose ids, and must not get with one what others were told."""
 
     async def complete(self, reply: Said | None) -> None:
         """The handler ended well, and what it sent is confirmed: the message is handled from now on. `reply`: what was

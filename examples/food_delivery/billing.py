@@ -42,7 +42,7 @@ async def ledger(bus: Bus) -> AsyncIterator[Ledger]:
 CREDIT = 5000
 """Cents, of one order."""
 
-service = Service("billing", lifespan=ledger)
+service = Service("billing", lifespan=ledger, sends=[order_updates])
 
 
 @service.handler(collect_payment)

@@ -47,7 +47,7 @@ async def pantry(bus: Bus) -> AsyncIterator[set[str]]:
     yield set()
 
 
-service = Service("kitchen", lifespan=pantry, around=[timed])
+service = Service("kitchen", lifespan=pantry, around=[timed], sends=[refund_order, order_updates])
 
 
 @service.handler(how_long)

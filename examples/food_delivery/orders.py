@@ -24,7 +24,7 @@ from .screen import euros, say
 PRICES = {"margherita": 950, "ramen": 1250, "falafel": 700, "tiramisu": 550, "lasagne": 1100}
 ENOUGH_OFFERS = 2
 
-service = Service("orders")
+service = Service("orders", sends=[how_long, delivery_wanted, collect_payment, order_placed, order_updates])
 
 
 @service.handler(place_order)
