@@ -54,7 +54,7 @@ class Failing:
         if isinstance(error, Undecodable):
             decision, error = Dead(error.reason), error.error
         else:
-            error = alone(error)
+            error = alone(error)  # what a TaskGroup of the handler put around it is nothing to others
             decision = decide(self._retry, error, number)
             if isinstance(decision, Again):
                 wait = decision.delay if in_place else self._copies.wait(decision.delay)
@@ -81,7 +81,6 @@ class Failing:
     def _end(self, delivery: Delivery, error: BaseException, reason: str, number: int, first: str | None) -> None:
         """It is not handled again. Of a request its requester is told; of anything else operators are, by the
         dead letter, and then whoever it names as to be answered."""
-        error = alone(error)  # what a TaskGroup of the handler put around a Reject is nothing to others
         told = self._answers.failure(delivery.wire, error, reason)
         if told is not None and told.is_request:
             if isinstance(error, Reject):  # an answer, and no trouble

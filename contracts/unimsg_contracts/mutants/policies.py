@@ -91,7 +91,7 @@ def _without_key(held: Held, delivery: Delivery, receiver: Receiver) -> None:
 
 
 def _rejected_again(policy: Retry, error: BaseException, attempt: int) -> Again | Dead:
-    return decide(policy, RetryAfter(0.1) if isinstance(error, Reject | LookupError) else error, attempt)
+    return decide(policy, RetryAfter(0) if isinstance(error, Reject | LookupError) else error, attempt)
 
 
 def _nothing_recorded(**record: str) -> Mapping[str, str]:
