@@ -47,8 +47,9 @@ async def test_order_with_competing_receivers(stage: Stage) -> None:
     """Three receivers share the backlog of twelve keys."""
     queue, wires = await backlog(stage, 180)
     history = History()
-    for _ in range(3):
-        await worker(stage, queue, history)
+    receivers = [await stage.receiver(await stage.adapter(), queue, prefetch=24) for _ in range(3)]
+    for receiver in receivers:  # all are there before the first can have handled everything
+        stage.work(receiver, history, short_work)
     await handled(stage, history, len(wires))
     in_order(history)
 
