@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Self
+
+from google.pubsub_v1 import types
 
 from unimsg.adapter import (
     Adapter,
@@ -14,7 +17,7 @@ from unimsg.adapter import (
     Wanted,
     Wire,
 )
-from unimsg.errors import PublishError
+from unimsg.errors import PermissionDenied, PublishError, Unroutable
 from unimsg_pubsub.history import MAX_HISTORY
 from unimsg_pubsub.link import Link
 from unimsg_pubsub.operations import PubSubOperations
@@ -43,6 +46,9 @@ class PubSubAdapter(Adapter):
         self._project = project
         self._options = options
         self._receivers: list[PubSubReceiver] = []
+        self._gone: set[Address] = set()
+        """Queues that a send found missing."""
+        self._looks: dict[Address, asyncio.Future[types.Subscription]] = {}
         self._link: Link | None = None
 
     @classmethod
@@ -65,7 +71,30 @@ class PubSubAdapter(Adapter):
     ) -> Sequence[PublishError | None]:
         if delay > self.capabilities.max_delay:
             raise ValueError("pubsub: Pub/Sub delays no message: whoever sends has to hold it")
-        return await self._publisher.send(self._topology.topic(address), address, messages, timeout=timeout)
+        if address in self._gone and not await self._is_back(address, timeout):
+            return [_unroutable(address, message) for message in messages]
+        outcomes = await self._publisher.send(self._topology.topic(address), address, messages, timeout=timeout)
+        if address.kind is Kind.QUEUE and any(isinstance(outcome, Unroutable) for outcome in outcomes):
+            self._gone.add(address)
+        return outcomes
+
+    async def _is_back(self, address: Address, timeout: float) -> bool:
+        """Whether a queue that was missing has its subscription again. Who makes it makes the topic first: what is sent
+        in between is confirmed, and stored nowhere. Overlapping calls wait for one look, and go on in their order."""
+        look = self._looks.get(address)
+        if look is None:
+            name = self._topology.subscription(address)
+            look = self._looks[address] = asyncio.ensure_future(
+                self._topology.get_subscription(name, monotonic() + timeout)
+            )
+            look.add_done_callback(partial(self._looked, address))
+        await asyncio.wait([look], timeout=timeout)
+        return address not in self._gone
+
+    def _looked(self, address: Address, look: "asyncio.Future[types.Subscription]") -> None:
+        del self._looks[address]
+        if not look.cancelled() and (look.exception() is None or isinstance(look.exception(), PermissionDenied)):
+            self._gone.discard(address)  # it is there, or it is not ours to look
 
     async def receiver(self, address: Address, *, prefetch: int, timeout: float, grace: float = 25.0) -> PubSubReceiver:
         if address.kind is Kind.INBOX:
@@ -104,3 +133,8 @@ class PubSubAdapter(Adapter):
         if self._link is None:
             raise RuntimeError("connect() comes first, and nothing after aclose()")
         return self._link
+
+
+def _unroutable(address: Address, message: Wire) -> Unroutable:
+    text = f"pubsub: {address.name}: no subscription holds its messages: create the queue's subscription, too"
+    return Unroutable(text, channel=address.name, message_id=message.id)
