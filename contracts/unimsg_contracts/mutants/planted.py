@@ -27,7 +27,7 @@ class Mutant:
     """Inside of one adapter, or of the core, for as long as the case runs."""
     brokers: tuple[str, ...] = ("memory",)
     slow: bool = False
-    """Whether it runs in the slow tier (`--tier N`) only: it takes processes that die one after the other."""
+    """Whether it runs in the slow tier (`--tier N`) only: it takes half a minute, and its case has another one."""
     patience: float | None = None
     """Seconds that the case waits for what will not happen; None: a little for memory, more for a real broker."""
 

@@ -221,7 +221,9 @@ POLICIES = (
     ),
     Mutant(test_dead_letters.test_redrive_puts_back_what_is_chosen, patch=policies.redrives_everything),
     Mutant(test_dead_letters.test_redrive_puts_back_what_is_chosen, patch=policies.redrives_as_the_seventh_attempt),
-    Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, patch=policies.holds_what_is_not_wanted),
+    Mutant(
+        test_dead_letters.test_redrive_gets_past_what_is_not_wanted, patch=policies.holds_what_is_not_wanted, slow=True
+    ),
     Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, patch=policies.removes_what_is_not_wanted),
     Mutant(test_dead_letters.test_redrive_gets_past_what_is_not_wanted, operating.ShowsOnePage),
     Mutant(test_dead_letters.test_dropping_removes_what_is_chosen, patch=policies.drops_everything),
@@ -280,6 +282,7 @@ PROCESSES = (
     Mutant(
         test_killers.test_a_killer_on_an_ordered_channel_is_a_dead_letter_alone,
         patch=settles_at_the_end,
+        slow=True,
         brokers=RABBITMQ,
         patience=20.0,
     ),
@@ -321,6 +324,7 @@ CONVERSATIONS = (
     Mutant(
         test_request_failures.test_a_request_is_retried_within_its_deadline_only,
         patch=conversations.retries_beyond_the_deadline,
+        slow=True,
     ),
     Mutant(
         test_request_failures.test_a_request_is_retried_within_its_deadline_only, patch=conversations.retries_no_request
