@@ -29,6 +29,7 @@ from unimsg import (
     TopologyError,
 )
 from unimsg._inbox import REMEMBERED, Inbox
+from unimsg._memory_receiver import MemoryReceiver
 from unimsg._message import secret_id
 from unimsg._return import REMEMBERED as KEPT
 from unimsg._return import ReturnPath, address_of, new_inbox
@@ -146,6 +147,17 @@ async def test_all_requests_over_one_broker_share_an_inbox() -> None:
             inboxes(bus)[0].name
         ]
     assert not [name for name in MemoryBroker.current().queues if name.startswith("unimsg.inbox.")]
+
+
+@pytest.mark.parametrize("count", [1, 150])
+async def test_replies_that_were_taken_leave_the_broker(count: int) -> None:
+    """One that nothing follows, too: what is not settled takes the room of what comes next."""
+    async with unimsg.connect(echo(), url="memory://") as bus:
+        await asyncio.gather(*(bus.request(ask, str(n)) for n in range(count)))
+        receiver = inboxes(bus)[0]._intake.receiver
+        assert isinstance(receiver, MemoryReceiver)
+        await until(lambda: receiver.health().unsettled == 0, "the settlement of all")
+        assert (await bus.health()).ready
 
 
 class Doubtful(MemoryAdapter):
