@@ -57,8 +57,8 @@ class Answers:
         if text is None or REPLAYED in wire.headers:  # who asked has had the answer
             return None
         address = address_of(text, self._path.prefix)
-        if address is None:
-            log.warning("message %s wants its reply at no return address of ours: none is sent", shown(wire.id))
+        if address is None:  # said softly: strangers could fill the log with it
+            log.info("message %s wants its reply at no return address of ours: none is sent", shown(wire.id))
         return address
 
     def expires(self, wire: Wire) -> float | None:

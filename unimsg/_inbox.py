@@ -17,6 +17,7 @@ from unimsg.errors import BusClosed
 log = logging.getLogger("unimsg")
 
 PREFETCH = 1000
+"""Replies that are not settled yet, at most."""
 SETTLE_WITHIN = 0.05
 """Seconds from a reply until it is settled, with all that came meanwhile: a settlement of its own would cost a lone
 request a tenth of its time. One that comes again, after a lost connection, is dropped."""

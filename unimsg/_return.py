@@ -7,8 +7,6 @@ from collections import OrderedDict
 from unimsg._publisher import Publisher
 from unimsg.adapter import Adapter, Address, Kind
 
-INBOX = "unimsg.inbox."
-REPLY_QUEUE = "unimsg.reply."
 _INBOX_NAME = re.compile(r"unimsg\.inbox\.[0-9a-f]{32}")
 _REPLY_QUEUE_NAME = re.compile(r"unimsg\.reply\.(?=.{3,100}\Z)[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 REMEMBERED = 1000
@@ -17,7 +15,7 @@ REMEMBERED = 1000
 
 def new_inbox() -> str:
     """The name of an inbox that nobody can guess: 128 random bits."""
-    return INBOX + secrets.token_hex(16)
+    return f"unimsg.inbox.{secrets.token_hex(16)}"
 
 
 def address_of(return_address: str, prefix: str) -> Address | None:

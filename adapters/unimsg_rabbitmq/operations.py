@@ -60,9 +60,7 @@ class RabbitOperations(Operations):
 
         Raises: as `Operations.browse`, and CapabilityError for an ordered address.
         """
-        if (
-            address.ordered
-        ):  # what one consumer gives back goes behind what others gave back: keys would lose their order
+        if address.ordered:  # what one gives back goes behind what others gave back: keys would lose their order
             raise CapabilityError(
                 f"RabbitMQ: {address.name} is ordered: looking at it could break the order of its keys"
             )
